@@ -1,0 +1,73 @@
+# One command each; every target does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+BOOTSTRAP ?= 127.0.0.1:9092
+
+.PHONY: help setup demo demo-kafka test test-fast check lint format schemas bench chaos kafka kafka-stop clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/uv:
+	@command -v $(PY) >/dev/null || { echo "python3 (3.11 or later) is needed"; exit 1; }
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed"; exit 1; }
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(RUNTIME): $(BIN)/uv requirements.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	@touch $@
+
+setup: $(DEV) ## create the virtual environment with everything
+
+demo: $(RUNTIME) ## the closed loop on the embedded log: drift, alert, trigger, fine-tune, recovery
+	$(BIN)/tidegauge demo
+
+demo-kafka: $(RUNTIME) ## the same on a real Kafka broker that it starts itself
+	$(PY) scripts/kafka_broker.py start --dir .cache/kafka-demo --port 0
+	status=0; $(BIN)/tidegauge demo --kafka "$$($(PY) scripts/kafka_broker.py status --dir .cache/kafka-demo)" || status=$$?; \
+	$(PY) scripts/kafka_broker.py stop --dir .cache/kafka-demo; exit $$status
+
+test: $(DEV) ## every test, the real broker included; fast ones first
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka"
+	$(BIN)/python -m pytest -q -m "slow or kafka"
+
+test-fast: $(DEV) ## the fast tests alone
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka"
+
+lint: $(DEV) ## ruff, mypy, import-linter, generated schemas
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.generate --check
+
+check: lint test ## all that CI runs
+
+format: $(DEV) ## put the code in form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: $(DEV) ## write schemas/generated anew
+	$(BIN)/python -m schemas.generate
+
+bench: $(DEV) ## measure: the monitor against orjson.loads, the service against a bare consumer
+	$(BIN)/python -m benchmarks --json
+
+kafka: ## start a local Kafka broker on port 9092 (no Docker needed)
+	$(PY) scripts/kafka_broker.py start --dir .cache/kafka --port 9092
+
+kafka-stop: ## stop it
+	$(PY) scripts/kafka_broker.py stop --dir .cache/kafka
+
+clean: ## remove what was built
+	rm -rf $(VENV) .cache build *.egg-info

@@ -1,0 +1,84 @@
+"""What a reference window says about a loss in [0, 1]: bounds of its mean, and its variance.
+
+0/1 losses get the exact bounds of Clopper and Pearson, other losses the empirical-Bernstein bound for a window of
+known length (`detectors.running_mean`). Which of them is decided by the window itself: it held nothing but 0 and 1.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from detectors.bounds import bounded_mean_upper, clopper_pearson_upper
+from detectors.protocol import Values
+from detectors.running_mean import RunningMean, RunningSums
+
+
+class LossBounds(NamedTuple):
+    """What the mean loss of the reference may have been. Each bound fails with probability at most the doubt."""
+
+    lower: float
+    upper: float
+    variance: float
+    binary: bool
+
+
+class ReferenceSums(msgspec.Struct, forbid_unknown_fields=True):
+    """What is kept of a reference window."""
+
+    sums: RunningSums = msgspec.field(default_factory=RunningSums)
+    ones: int = 0
+    binary: bool = True
+
+
+class LossReference:
+    """A reference window that is being learnt from the first `size` losses."""
+
+    def __init__(self, size: int, doubt: float, state: ReferenceSums | None = None) -> None:
+        self.state = state or ReferenceSums()
+        self._size = size
+        self._doubt = doubt
+        self._mean = RunningMean(doubt, horizon=size, sums=self.state.sums)
+
+    @property
+    def count(self) -> int:
+        """Losses so far."""
+        return self.state.sums.count
+
+    @property
+    def whole(self) -> bool:
+        """Whether the window is full."""
+        return self.count >= self._size
+
+    def learn(self, values: Values) -> int:
+        """Take losses until the window is full and say how many."""
+        taken = values[: self._size - self.count]
+        if not len(taken):
+            return 0
+        self._mean.advance(taken)
+        ones = int((taken == 1.0).sum())
+        self.state.ones += ones
+        self.state.binary = self.state.binary and ones + int((taken == 0.0).sum()) == len(taken)
+        return len(taken)
+
+    def bounds(self) -> LossBounds:
+        """Give the bounds of the full window."""
+        if self.state.binary:
+            return bernoulli_bounds(self.state.ones, self.count, self._doubt)
+        lower, upper = self._mean.bounds()
+        return LossBounds(lower, upper, self._mean.variance, binary=False)
+
+
+def bernoulli_bounds(ones: int, count: int, doubt: float) -> LossBounds:
+    """Bound the mean of 0/1 losses."""
+    upper = float(clopper_pearson_upper(ones, count, doubt))
+    lower = 1.0 - float(clopper_pearson_upper(count - ones, count, doubt))
+    return LossBounds(lower, upper, upper * (1.0 - upper), binary=True)
+
+
+def given_bounds(count: int, mean: float, variance: float | None, doubt: float) -> LossBounds:
+    """Bound the mean from a stored reference: 0/1 losses where no variance is given."""
+    if variance is None:
+        return bernoulli_bounds(round(mean * count), count, doubt)
+    upper = bounded_mean_upper(mean, variance, count, doubt)
+    lower = 1.0 - bounded_mean_upper(1.0 - mean, variance, count, doubt)
+    return LossBounds(lower, upper, variance, binary=False)

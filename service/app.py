@@ -1,0 +1,95 @@
+"""The composition root: reads the clock, opens the log, wires the rooms together."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+
+from service.config import Config, LoggingSettings, LogSettings
+from service.eventlog.protocol import Log
+from service.http.server import serve
+from service.runtime.context import TaskContext
+from service.runtime.settings import TaskId
+from service.runtime.stats import TaskStats
+from service.runtime.topics import prepare_topics
+from service.runtime.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def open_log(settings: LogSettings) -> AsyncIterator[Log]:
+    """Open the configured carrier, and close it."""
+    carrier: Log
+    # Imported here: the command line must answer at once, and a first run needs no Kafka client.
+    if settings.carrier == "kafka":
+        from service.eventlog.kafka import KafkaLog  # noqa: PLC0415
+
+        carrier = KafkaLog(settings.kafka)
+    else:
+        from service.eventlog.sqlite import SqliteLog  # noqa: PLC0415
+
+        path = Path(settings.sqlite.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        carrier = SqliteLog(path)
+    try:
+        yield carrier
+    finally:
+        await carrier.close()
+
+
+async def run_service(config: Config, stopping: asyncio.Event, carrier: Log | None = None) -> None:
+    """Run one worker until `stopping` is set. `carrier`: an open log to use instead of the configured one."""
+    async with contextlib.AsyncExitStack() as stack:
+        if carrier is None:
+            carrier = await stack.enter_async_context(open_log(config.log))
+        partitions = await prepare_topics(carrier, config.topics, config.core)
+        worker = make_worker(config, carrier, partitions)
+        if config.http.enabled:
+            await stack.enter_async_context(serve(config.http, worker))
+        log.info("started", name=config.runtime.name, carrier=config.log.carrier, partitions=partitions)
+        await worker.run(stopping)
+        log.info("stopped", name=config.runtime.name)
+
+
+def make_worker(config: Config, carrier: Log, partitions: int) -> Worker:
+    """Wire a worker to a log."""
+
+    def context(partition: int, stats: TaskStats) -> TaskContext:
+        task_id = TaskId(config.runtime.name, config.runtime.group, partition)
+        return TaskContext(task_id, carrier, config.topics, config.core, config.runtime, partitions, stats)
+
+    return Worker(carrier, config.topics, config.runtime, context)
+
+
+async def run_until_signal(config: Config) -> None:
+    """Run one worker until SIGTERM or SIGINT asks for a graceful end."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await run_service(config, stopping)
+
+
+def configure_logging(settings: LoggingSettings) -> None:
+    """Send structured log lines to standard error."""
+    as_console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if as_console else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,45 @@
+"""What a person did wrong is one line and exit code 2; a traceback is for our own mistakes."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+MISUSE: Final = 2
+"""Exit code, as of shells and of click: the command cannot be carried out as it was given."""
+INTERRUPTED: Final = 130
+"""128 + SIGINT, as of shells."""
+
+
+class UsageError(ValueError):
+    """Options that contradict each other, or a file that is not there."""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Say the errors that people can mend in one line, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read us has left (`| head`). Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        # Imported only now: that costs a second, and most commands end well.
+        if not isinstance(error, _mendable()):
+            raise
+        sys.stderr.write(f"tidegauge: {' '.join(str(error).split())}\n")
+        sys.exit(MISUSE)
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    from service.config import ConfigError  # noqa: PLC0415
+    from service.eventlog.errors import LogError  # noqa: PLC0415
+    from service.replay.delay import DelayError  # noqa: PLC0415
+    from service.replay.mapping import MappingError  # noqa: PLC0415
+    from service.replay.sources import SourceError  # noqa: PLC0415
+
+    return UsageError, ConfigError, LogError, SourceError, MappingError, DelayError

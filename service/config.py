@@ -1,0 +1,133 @@
+"""One YAML file, validated, in which every field is documented with its unit and default.
+
+`${NAME}` and `${NAME:-default}` in a string are replaced from the environment, so that secrets stay out of the file.
+Unknown fields and wrong types are errors that name their path.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from detectors import registry
+from service.core.metrics.catalogue import METRICS
+from service.core.settings import CoreSettings, ModelProfile, Settings
+from service.eventlog.kafka_settings import KafkaSettings
+from service.http.settings import HttpSettings
+from service.runtime.settings import RuntimeSettings, TopicSettings
+
+MAX_CONFIG_BYTES = 10_000_000
+"""A larger file is refused: it is not a configuration."""
+
+
+class SqliteSettings(Settings, frozen=True):
+    """The embedded log."""
+
+    path: Annotated[str, Meta(description="file of the embedded log; it is created")] = "var/tidegauge.sqlite"
+
+
+class LogSettings(Settings, frozen=True):
+    """Where records come from and go to."""
+
+    carrier: Annotated[Literal["sqlite", "kafka"], Meta(description="sqlite is embedded and needs no broker")] = (
+        "sqlite"
+    )
+    sqlite: SqliteSettings = SqliteSettings()
+    kafka: KafkaSettings = KafkaSettings()
+
+
+class LoggingSettings(Settings, frozen=True):
+    """What the service says of itself, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"], Meta(description="auto: console on a terminal, else json")
+    ] = "auto"
+
+
+class Config(Settings, frozen=True):
+    """The whole configuration. An empty file is a valid one."""
+
+    log: LogSettings = LogSettings()
+    topics: TopicSettings = TopicSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    core: CoreSettings = CoreSettings()
+    http: HttpSettings = HttpSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file and the path in it."""
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def load_config(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read and check a configuration; None gives the defaults. Raises ConfigError."""
+    if path is None:
+        return Config()
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return parse_config(data, environment)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse_config(data: Any, environment: Mapping[str, str] = os.environ) -> Config:
+    """Check plain data and turn it into a configuration. Raises ConfigError that names the path."""
+    try:
+        config = msgspec.convert({} if data is None else _substitute(data, "$", environment), Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from error
+    _check_profile(config.core.default, "$.core.default")
+    for name, profile in config.core.models.items():
+        _check_profile(profile, f"$.core.models.{name}")
+    return config
+
+
+def _substitute(data: Any, path: str, environment: Mapping[str, str]) -> Any:
+    if isinstance(data, dict):
+        return {key: _substitute(value, f"{path}.{key}", environment) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_substitute(value, f"{path}[{index}]", environment) for index, value in enumerate(data)]
+    if not isinstance(data, str):
+        return data
+
+    def value_of(match: re.Match[str]) -> str:
+        value = environment.get(match[1], match[2])
+        if value is None:
+            raise ConfigError(f"{path}: the environment variable {match[1]} is not set")
+        return value
+
+    return _VARIABLE.sub(value_of, data)
+
+
+def _check_profile(profile: ModelProfile, path: str) -> None:
+    for index, detector in enumerate(profile.concept_drift.detectors):
+        where = f"{path}.concept_drift.detectors[{index}]"
+        try:
+            registry.make(detector.name, **detector.params)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{where}: {detector.name}: {error}") from error
+    windows = {window.name for window in profile.performance.windows}
+    for index, rule in enumerate(profile.performance.rules):
+        where = f"{path}.performance.rules[{index}]"
+        if rule.metric not in METRICS:
+            raise ConfigError(f"{where}.metric: unknown metric {rule.metric!r}; known are {', '.join(METRICS)}")
+        if rule.window not in windows:
+            raise ConfigError(f"{where}.window: no window {rule.window!r}; there are {', '.join(sorted(windows))}")

@@ -1,0 +1,227 @@
+"""Words for people: what an alert is called, what happened, and what to do about it.
+
+Everything here is a pure function of its arguments, so that the same cause always gives the same sentence.
+"""
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from schemas.outputs import DriftKind, Evidence, FeatureContribution
+from service.core.findings import Finding
+
+LIMIT_SUBJECT = "max_incidents"
+"""Subject of the operational incident that says: causes are no longer tracked, the bound of incidents is reached."""
+FINE_TUNING_SUBJECT = "fine_tuning"
+"""Subject of the operational incident that says: fine-tuning was tried as often as allowed, people must act."""
+
+NAMED_FEATURES = 5
+"""Features named in a summary. The others are counted; the evidence lists them."""
+_TEXT_CHARS = 64
+"""Longest text value (a category) in a summary. A longer one is cut and ends in three dots."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_ALERTNAMES: dict[DriftKind, str] = {
+    "concept_drift": "ModelConceptDrift",
+    "data_drift": "ModelDataDrift",
+    "prediction_drift": "ModelPredictionDrift",
+    "label_drift": "ModelLabelDrift",
+    "data_quality": "ModelDataQuality",
+    "performance": "ModelPerformanceDegraded",
+    "latency": "ModelLatencyHigh",
+    "operational": "TidegaugeLimitReached",
+}
+
+
+class Situation(NamedTuple):
+    """What else fires for the same model version: the same drift asks for different acts in different company."""
+
+    inputs_moved: bool = False
+    """A data drift incident fires."""
+    loss_moved: bool = False
+    """A concept drift or performance incident fires."""
+    inputs_broken: bool = False
+    """A data quality incident fires."""
+
+
+def alertname(kind: DriftKind, subject: str) -> str:
+    """Name a cause as Alertmanager wants it: CamelCase, the same for all models, without figures.
+
+    >>> alertname("concept_drift", "error"), alertname("latency", "error_rate")
+    ('ModelConceptDrift', 'ModelErrorRateHigh')
+    """
+    if kind == "latency" and subject == "error_rate":
+        return "ModelErrorRateHigh"
+    if kind == "operational" and subject == FINE_TUNING_SUBJECT:
+        return "ModelFineTuningExhausted"
+    return _ALERTNAMES[kind]
+
+
+def figure(value: float | str) -> str:
+    """Write a value with four significant digits; text is cut to a readable length.
+
+    >>> figure(0.123456), figure(1234567.0), figure(2.0), figure(0.00001234), figure("UP")
+    ('0.1235', '1,235,000', '2', '1.234e-05', 'UP')
+    """
+    if isinstance(value, str):
+        return value if len(value) <= _TEXT_CHARS else value[: _TEXT_CHARS - 3] + "..."
+    rounded = float(f"{value:.4g}")
+    # Below 1e4 the g format writes no exponent for numbers of four digits; from 1e15 on an exponent reads better.
+    if math.isfinite(rounded) and 1e4 <= abs(rounded) < 1e15:
+        return f"{rounded:,.0f}"
+    return f"{rounded:.4g}"
+
+
+def instant(time_ms: int) -> str:
+    """Write UTC milliseconds as RFC 3339, to the second.
+
+    >>> instant(1_700_000_000_123)
+    '2023-11-14T22:13:20Z'
+    """
+    return (_EPOCH + timedelta(seconds=time_ms // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def change_time(finding: Finding) -> int | None:
+    """Give the event time of the estimated change: the finding's own, else the first that its evidence names."""
+    if finding.change_time_ms is not None:
+        return finding.change_time_ms
+    points = (piece.change_point for piece in finding.evidence)
+    return next((point.event_time_ms for point in points if point is not None), None)
+
+
+def summarise(model_id: str, model_version: str, finding: Finding) -> str:
+    """Write one sentence: which model, what moved from where to where, since when."""
+    text = finding.summary.rstrip(". ") or _describe(finding)
+    changed = change_time(finding)
+    if changed is not None and instant(changed) not in text:
+        text += f", since about {instant(changed)}"
+    segment = f", segment {finding.segment}" if finding.segment is not None else ""
+    return f"Model {model_id}, version {model_version}{segment}: {text}."
+
+
+def _describe(finding: Finding) -> str:
+    """Build the sentence from the first piece of evidence where the monitor has not written one."""
+    first = finding.evidence[0] if finding.evidence else None
+    match finding.kind:
+        case "concept_drift":
+            what = f"the loss drifted{_movement(first)}"
+        case "data_drift":
+            what = f"{_features(first)} moved away from the reference"
+        case "data_quality":
+            what = f"{_features(first)} arrived damaged more often than in the reference"
+        case "prediction_drift":
+            what = f"the predictions moved away from the reference{_movement(first)}"
+        case "label_drift":
+            what = f"the labels moved away from the reference{_movement(first)}"
+        case "performance" | "latency":
+            what = f"{finding.subject} crossed its line{_movement(first)}"
+        case "operational":
+            what = f"the limit {finding.subject} was reached"
+    return what + _proof(first)
+
+
+def _movement(evidence: Evidence | None) -> str:
+    if evidence is None or evidence.after is None:
+        return ""
+    if evidence.before is None:
+        return f" to {figure(evidence.after)}"
+    return f" from {figure(evidence.before)} to {figure(evidence.after)}"
+
+
+def _proof(evidence: Evidence | None) -> str:
+    if evidence is None:
+        return ""
+    return (
+        f" ({evidence.detector}: statistic {figure(evidence.statistic)}, threshold {figure(evidence.threshold)}, "
+        f"{evidence.sample_count:,} samples)"
+    )
+
+
+def _features(evidence: Evidence | None) -> str:
+    features = evidence.features if evidence is not None else ()
+    if not features:
+        return "the inputs"
+    names = [_feature(feature) for feature in features[:NAMED_FEATURES]]
+    more = len(features) - len(names)
+    return f"{', '.join(names)}{f' and {more} more' if more else ''}"
+
+
+def _feature(feature: FeatureContribution) -> str:
+    name = figure(feature.feature)
+    if feature.before is None or feature.after is None:
+        return name
+    return f"{name} ({figure(feature.before)} to {figure(feature.after)})"
+
+
+_MOVED_ALONE = (
+    "{what} moved, but the loss has not so far: harmless as far as labels tell. Find out whether the change is "
+    "expected (season, campaign, new source); fine-tune only if the loss follows when its labels come."
+)
+_INPUTS_AND_LOSS = (
+    "Inputs moved and the loss moved. If the new inputs are real, fine-tune on outcomes from the change on; if a "
+    "source or a pipeline step is at fault, repair it first, for training on a fault makes it permanent."
+)
+_MOVED_AND_LOSS = (
+    "{what} moved and the loss moved with them. Compare with the features that moved at the same time, then "
+    "fine-tune on outcomes from the change on."
+)
+_LOSS_ALONE = (
+    "The loss moved, inputs look as before: what inputs mean has changed. Fine-tune on outcomes from the change on; "
+    "if that does not help, train from scratch or look for a missing feature."
+)
+_LOSS_AND_BROKEN = (
+    "The loss moved while inputs arrive damaged. Repair the named features first and see whether the loss "
+    "recovers; do not train on the damaged window."
+)
+_METRIC_ALONE = (
+    "A metric crossed its line, inputs look as before. Look at the segments and at the confusion matrix; fine-tune on "
+    "recent outcomes if the fall lasts."
+)
+_FIXED: dict[str, str] = {
+    "quality": (
+        "Inputs arrive damaged (missing, wrong type, out of range or unseen). Repair the source or the pipeline step "
+        "that makes the named features; predictions since the change are suspect, and so is training on them."
+    ),
+    "error_rate": (
+        "Serving calls fail. Look at the serving logs and at the last deployment, and roll back if they coincide."
+    ),
+    "latency": "The model answers slowly. Look at load, at the size of inputs and at the last deployment.",
+    FINE_TUNING_SUBJECT: (
+        "Fine-tuning was tried as often as allowed and the incident still fires. People must act: look at the training "
+        "pipeline and its data, roll back, or deploy a version made by hand; then say that a version was deployed."
+    ),
+    LIMIT_SUBJECT: (
+        "More causes are open than are tracked; further ones are counted, not alerted. Look for one fault behind them "
+        "all, and raise alerts.max_incidents only if they are truly different."
+    ),
+    "operational": (
+        "A limit keeps memory bounded: what is beyond it is counted and not watched. Find out whether the input is "
+        "sane (an identifier used as a feature or as a segment?), then raise the limit in the model's profile."
+    ),
+}
+
+
+def advise(kind: DriftKind, subject: str, situation: Situation) -> str:
+    """Say what to do about one kind of drift, in the company in which it came."""
+    match kind:
+        case "data_drift":
+            return _INPUTS_AND_LOSS if situation.loss_moved else _MOVED_ALONE.format(what="Inputs")
+        case "prediction_drift" | "label_drift":
+            what = "Predictions" if kind == "prediction_drift" else "Labels"
+            return (_MOVED_AND_LOSS if situation.loss_moved else _MOVED_ALONE).format(what=what)
+        case "concept_drift" | "performance":
+            return _advise_on_loss(kind, situation)
+        case "data_quality":
+            return _FIXED["quality"]
+        case "latency":
+            return _FIXED["error_rate" if subject == "error_rate" else "latency"]
+        case "operational":
+            return _FIXED.get(subject, _FIXED["operational"])
+
+
+def _advise_on_loss(kind: DriftKind, situation: Situation) -> str:
+    if situation.inputs_broken:
+        return _LOSS_AND_BROKEN
+    if situation.inputs_moved:
+        return _INPUTS_AND_LOSS
+    return _LOSS_ALONE if kind == "concept_drift" else _METRIC_ALONE

@@ -1,0 +1,169 @@
+"""The open incidents of one model, and what they say together."""
+
+from typing import Any
+
+from schemas.identity import derive_id
+from schemas.outputs import Alert, AlertState
+from service.core.advice import LIMIT_SUBJECT, Situation, advise, alertname, change_time, summarise
+from service.core.alerting.incidents import (
+    MOVED_KINDS,
+    Incident,
+    IncidentState,
+    merge_evidence,
+    new_features,
+    plain_evidence,
+    severity_of,
+)
+from service.core.findings import Finding, Level
+
+
+class Counts(dict[str, int]):
+    """Named counters that begin at zero."""
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count. Zero leaves no trace, so that a name in the counters always means that it happened."""
+        if number:
+            self[name] = self.get(name, 0) + number
+
+
+class IncidentBook:
+    """Open incidents by fingerprint, in the order in which they opened; at most `max_incidents` and one more.
+
+    The one more is the incident that says that the bound was reached.
+    """
+
+    def __init__(self, model_id: str, max_incidents: int) -> None:
+        self.model_id = model_id
+        self.max_incidents = max_incidents
+        self.incidents: dict[str, Incident] = {}
+        self.opened = 0
+        """Incidents opened so far. It tells incidents of one cause apart that open at the same record."""
+
+    def fingerprint(self, version: str, finding: Finding) -> str:
+        """Identify a cause: the same for all its incidents."""
+        segment = () if finding.segment is None else (finding.segment,)
+        return derive_id("alert", self.model_id, version, finding.kind, finding.subject, *segment)
+
+    def add(self, fingerprint: str, finding: Finding, version: str, counts: Counts) -> Incident:
+        """Open a pending incident without a deadline."""
+        self.opened += 1
+        incident = Incident(
+            incident_id=derive_id("incident", fingerprint, finding.sequence, self.opened),
+            fingerprint=fingerprint,
+            model_version=version,
+            kind=finding.kind,
+            subject=finding.subject,
+            segment=finding.segment,
+            state=IncidentState.PENDING,
+            level=int(finding.level),
+            severity=severity_of(finding),
+            harmless=finding.kind in MOVED_KINDS,
+            opened_ms=finding.time_ms,
+            sent_ms=finding.time_ms,
+            summary="",
+        )
+        self.incidents[fingerprint] = incident
+        self.take_evidence(incident, finding, counts)
+        return incident
+
+    def take_evidence(self, incident: Incident, finding: Finding, counts: Counts) -> bool:
+        """Let newer evidence replace older; say whether it names features that the incident did not know.
+
+        The estimated change stays what it was when first named: later estimates drift away from the cause.
+        """
+        incident.summary = summarise(self.model_id, incident.model_version, finding)
+        if incident.change_outcome is None:
+            incident.change_outcome = finding.change_outcome
+        if incident.change_time_ms is None:
+            incident.change_time_ms = change_time(finding)
+        new = plain_evidence(finding)
+        incident.evidence, lost = merge_evidence(incident.evidence, new)
+        counts.add("evidence_dropped", lost)
+        fresh, unknown = new_features(incident, new)
+        incident.features.extend(fresh)
+        counts.add("features_beyond_limit", unknown)
+        return bool(fresh)
+
+    def raise_severity(self, incident: Incident, finding: Finding) -> bool:
+        """Raise level and severity to the finding's; say whether one rose. Neither ever falls in one incident."""
+        rose = int(finding.level) > incident.level
+        incident.level = max(incident.level, int(finding.level))
+        if incident.severity == "warning" and severity_of(finding) == "critical":
+            incident.severity = "critical"
+            rose = True
+        return rose
+
+    def judge_company(self, incident: Incident) -> bool:
+        """Make what moved critical once the model of that version got worse; say whether it became so."""
+        if incident.kind not in MOVED_KINDS or not incident.harmless or not self._harmed(incident.model_version):
+            return False
+        incident.harmless = False
+        incident.severity = "critical"
+        return True
+
+    def no_longer_harmless(self, incident: Incident) -> list[Incident]:
+        """Give the firing incidents that this one, which says that the model got worse, makes critical."""
+        if not incident.harms:
+            return []
+        same = [other for other in self.incidents.values() if other.model_version == incident.model_version]
+        return [other for other in same if other.state is IncidentState.FIRING and self.judge_company(other)]
+
+    def room(self) -> int:
+        """Say how many more incidents may open."""
+        taken = sum(1 for incident in self.incidents.values() if incident.subject != LIMIT_SUBJECT)
+        return self.max_incidents - taken
+
+    def limit_incident(self) -> Incident | None:
+        """Give the incident that says that the bound was reached."""
+        return next((open_ for open_ in self.incidents.values() if open_.subject == LIMIT_SUBJECT), None)
+
+    def limit_finding(self, *, sequence: int, time_ms: int, reached: bool) -> Finding:
+        """Say that the bound was reached, or that there is room again."""
+        words: dict[str, Any] = (
+            {
+                "level": Level.DRIFT,
+                "summary": f"{self.max_incidents} incidents are open, further causes are only counted",
+            }
+            if reached
+            else {"level": Level.STABLE, "resolution": "fewer incidents are open than the limit"}
+        )
+        return Finding(sequence=sequence, time_ms=time_ms, kind="operational", subject=LIMIT_SUBJECT, **words)
+
+    def render(self, incident: Incident, state: AlertState, time_ms: int, *, muted: bool) -> Alert:
+        """Write an incident as readers see it."""
+        return Alert(
+            alert_id=derive_id("transition", incident.incident_id, state, incident.transition),
+            incident_id=incident.incident_id,
+            fingerprint=incident.fingerprint,
+            alertname=alertname(incident.kind, incident.subject),
+            model_id=self.model_id,
+            model_version=incident.model_version,
+            segment=incident.segment,
+            kind=incident.kind,
+            state=state,
+            severity=incident.severity,
+            starts_at_ms=incident.opened_ms if incident.fired_ms is None else incident.fired_ms,
+            ends_at_ms=incident.ended_ms,
+            event_time_ms=time_ms,
+            summary=incident.summary,
+            advice=advise(incident.kind, incident.subject, self._situation(incident)),
+            harmless_so_far=incident.harmless,
+            muted=muted,
+            resolution=incident.resolution if state == "resolved" else None,
+            evidence=incident.evidence,
+        )
+
+    def _harmed(self, version: str) -> bool:
+        return any(other.harms and other.model_version == version for other in self.incidents.values())
+
+    def _situation(self, incident: Incident) -> Situation:
+        company = [
+            other
+            for other in self.incidents.values()
+            if other.model_version == incident.model_version and other.fires and other is not incident
+        ]
+        return Situation(
+            inputs_moved=any(other.kind == "data_drift" for other in company),
+            loss_moved=any(other.harms for other in company),
+            inputs_broken=any(other.kind == "data_quality" for other in company),
+        )

@@ -1,0 +1,98 @@
+"""Records in columns: what a step hands to the join and to the monitors.
+
+One numpy array per field; row i of each belongs to the same event. `sequence` is the running number of the record in
+its task: it rises with the merged order and is the same wherever batches are cut.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+# What the join keeps of a prediction. Classes are codes of the model's class table, regression values are themselves.
+PREDICTION_ROW = np.dtype(
+    [
+        ("monitor", "<i4"),  # which model version (and so model): index into the task's monitor table
+        ("segments", "<i4"),  # which set of tracked segments: index into the monitor's table; -1: none
+        ("offset", "<i8"),
+        ("time_ms", "<i8"),
+        ("value", "<f8"),  # class code or number; NaN where the serving call failed
+        ("score", "<f8"),  # NaN where absent
+        ("weight", "<f4"),  # 1 / sampling_rate
+    ]
+)  # 44 bytes
+
+# What the join keeps of a label.
+LABEL_ROW = np.dtype(
+    [
+        ("model", "<i4"),  # index into the task's model table (labels know no version)
+        ("revision", "<i4"),
+        ("offset", "<i8"),
+        ("time_ms", "<i8"),
+        ("value", "<f8"),
+    ]
+)  # 32 bytes
+
+
+class Predictions(NamedTuple):
+    """Predictions of one model version, in order. Shape (n,) each."""
+
+    sequence: Int
+    watermark_ms: Int
+    time_ms: Int
+    offset: Int
+    value: Float
+    """Class code or number; NaN where the serving call failed."""
+    score: Float
+    latency_ms: Float
+    error: Bool
+    weight: Float
+    features: list[dict[str, float | str | bool | None] | None]
+
+
+class Outcomes(NamedTuple):
+    """Predictions of one model version joined with their labels, in the order in which they became whole."""
+
+    sequence: Int
+    watermark_ms: Int
+    prediction_time_ms: Int
+    label_time_ms: Int
+    prediction_offset: Int
+    label_offset: Int
+    predicted: Float
+    actual: Float
+    score: Float
+    weight: Float
+    segments: Int
+    probabilities: list[bytes | None]
+    """float64 vectors in class-code order, as bytes; None where absent."""
+
+    def part(self, start: int, stop: int) -> "Outcomes":
+        """Give the rows from start to before stop."""
+        return Outcomes._make(column[start:stop] for column in self)
+
+    def where(self, keep: Bool) -> "Outcomes":
+        """Give the rows that are to be kept."""
+        rows = np.flatnonzero(keep).tolist()
+        return Outcomes._make(
+            [column[row] for row in rows] if isinstance(column, list) else column[keep] for column in self
+        )
+
+
+class Corrections(NamedTuple):
+    """Labels that replaced an earlier label of an outcome already counted. Shape (n,) each."""
+
+    sequence: Int
+    watermark_ms: Int
+    prediction_offset: Int
+    """Identifies the outcome within the model's window: no two outcomes of a task share it."""
+    actual: Float
+    label_offset: Int
+
+    def part(self, start: int, stop: int) -> "Corrections":
+        """Give the rows from start to before stop."""
+        return Corrections._make(column[start:stop] for column in self)

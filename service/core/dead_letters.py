@@ -1,0 +1,43 @@
+"""Records that could not be used, as outputs."""
+
+import base64
+
+from schemas.identity import derive_id
+from schemas.outputs import DeadLetter
+from service.core.decode import Rejected
+
+
+def from_rejected(rejected: Rejected, topic: str, partition: int, offset: int, timestamp_ms: int) -> DeadLetter:
+    """Describe a record that could not be decoded."""
+    why = rejected.rejection
+    return DeadLetter(
+        dead_letter_id=derive_id("dead_letter", topic, partition, offset, why.reason),
+        reason=why.reason,
+        message=why.message,
+        path=why.path,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        event_time_ms=timestamp_ms,
+        model_id=why.model_id,
+        size_bytes=rejected.size_bytes,
+        payload_base64=base64.b64encode(rejected.payload).decode(),
+        payload_truncated=rejected.size_bytes > len(rejected.payload),
+    )
+
+
+def from_event(
+    reason: str, message: str, path: str, topic: str, partition: int, offset: int, time_ms: int, model_id: str
+) -> DeadLetter:
+    """Describe an event that was decoded and then could not be used. Its bytes lie at its offset."""
+    return DeadLetter(
+        dead_letter_id=derive_id("dead_letter", topic, partition, offset, reason),
+        reason=reason,
+        message=message,
+        path=path,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        event_time_ms=time_ms,
+        model_id=model_id,
+    )

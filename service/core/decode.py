@@ -1,0 +1,75 @@
+"""From bytes to typed events of one input, a block at a time. What cannot be used stays in its place as a Rejection."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schemas.codec import Decoded, decode_controls, decode_labels, decode_predictions
+from schemas.rejection import Rejection
+from service.core.intake import Block, Int, Role
+from service.core.settings import CoreSettings
+
+_DECODERS: dict[Role, Callable[[Sequence[bytes | None], int], Decoded[Any]]] = {
+    Role.CONTROL: decode_controls,
+    Role.PREDICTIONS: decode_predictions,
+    Role.LABELS: decode_labels,
+}
+
+
+class Rejected(NamedTuple):
+    """A record that cannot be used, and as much of it as its dead letter shows."""
+
+    rejection: Rejection
+    payload: bytes
+    size_bytes: int
+
+
+def decode_block(
+    role: Role,
+    offsets: Int,
+    timestamps_ms: Int,
+    values: Sequence[bytes | None],
+    next_position: int,
+    settings: CoreSettings,
+) -> Block:
+    """Decode consecutive records of one input.
+
+    An event whose time is more than `max_future_ms` ahead of its record's timestamp is rejected: it would push the
+    watermark past all that waits.
+    """
+    decoded = _DECODERS[role](values, settings.max_record_bytes)
+    times = np.full(len(values), -1, dtype=np.int64)
+    events: list[Any] = decoded.events
+    if decoded.rejections:
+        events = [None] * len(values)
+        for index, event in zip(decoded.indices, decoded.events, strict=True):
+            events[index] = event
+        for rejection in decoded.rejections:
+            events[rejection.index] = _rejected(rejection, values, settings)
+        times[decoded.indices] = [event.event_time_ms for event in decoded.events]
+    else:
+        times[:] = [event.event_time_ms for event in events]
+    ahead = times > timestamps_ms + settings.max_future_ms
+    for index in np.flatnonzero(ahead).tolist():
+        rejection = _in_the_future(events[index], index, int(timestamps_ms[index]), settings.max_future_ms)
+        events[index] = _rejected(rejection, values, settings)
+        times[index] = -1
+    size = sum(len(value) for value in values if value is not None)
+    return Block(offsets, timestamps_ms, times, events, next_position, size)
+
+
+def _rejected(rejection: Rejection, values: Sequence[bytes | None], settings: CoreSettings) -> Rejected:
+    value = values[rejection.index] or b""
+    return Rejected(rejection, value[: settings.dead_letter_payload_bytes], len(value))
+
+
+def _in_the_future(event: Any, index: int, timestamp_ms: int, max_future_ms: int) -> Rejection:
+    return Rejection(
+        index=index,
+        reason="out_of_range",
+        message=f"$.event_time_ms: expected at most {max_future_ms} ms after the record's timestamp {timestamp_ms}, "
+        f"got {event.event_time_ms}",
+        path="$.event_time_ms",
+        model_id=event.model_id,
+    )

@@ -1,0 +1,37 @@
+"""What monitors tell policies: findings, in the order of the records that caused them."""
+
+import msgspec
+
+from detectors.protocol import Level
+from schemas.outputs import ChangePoint, DriftKind, Evidence, FeatureContribution
+
+__all__ = ["ChangePoint", "DriftKind", "Evidence", "FeatureContribution", "Finding", "Level"]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One monitor's word on one cause at one record.
+
+    A cause is (kind, subject): all detectors of the error stream share one, all features share one. Level DRIFT
+    opens or keeps its incident, STABLE says that the cause is gone; monitors need not repeat either.
+    """
+
+    sequence: int
+    """Running number, in the task, of the record that caused it. Findings are ordered by it."""
+    time_ms: int
+    """Watermark at that record."""
+    kind: DriftKind
+    subject: str
+    """error, features, prediction, label, latency, error_rate, or metric@window."""
+    level: Level
+    severity: str = "warning"
+    """warning or critical; the policy may raise it."""
+    evidence: tuple[Evidence, ...] = ()
+    summary: str = ""
+    """One sentence for a person, without the model's name."""
+    segment: str | None = None
+    change_outcome: int | None = None
+    """Concept drift: outcomes of the monitor that came before the estimated change."""
+    change_time_ms: int | None = None
+    """Event time of the estimated change."""
+    resolution: str | None = None
+    """STABLE: why the cause is gone."""

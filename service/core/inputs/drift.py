@@ -1,0 +1,289 @@
+"""Drift of columns against their reference window, block by block: features, predictions, labels.
+
+Two ways to decide:
+
+* by default the sequential test of `detectors.feature_drift`, whose mean time to a false incident holds for all columns
+  together;
+* with `fixed_threshold`, the customary way: the distance of a full current window is compared with a number.
+
+Either way the distance called `statistic`, of the current window, ranks the columns and says how far each has moved.
+"""
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+from detectors.calibration import thresholds
+from detectors.distances import distance
+from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest
+from detectors.histogram import Counts, ReferenceHistogram
+from detectors.protocol import State
+from schemas.outputs import ChangePoint, DriftKind, Evidence, FeatureContribution
+from service.core.columns import Bool, Float
+from service.core.findings import Finding, Level
+from service.core.inputs.blocks import Block, BlockStart
+from service.core.inputs.levels import Schema, describe_columns, summarise_drift, usable
+from service.core.inputs.versions import require_version
+from service.core.inputs.window import BlockWindow, Recovery, mask_to_list
+from service.core.settings import FeatureDriftSettings
+
+_VERSION = 1
+
+THRESHOLD_ALPHA: Final = 0.001
+"""The calibrated threshold of a distance is exceeded by one window in 1,000 of a column that does not drift."""
+
+MAX_STARTS: Final = 256
+"""Blocks whose first event is remembered; an older change point is given as the oldest of them."""
+
+TOP_FEATURES: Final = 10
+"""Features named in one piece of evidence; a person reads no more."""
+
+
+class DriftMonitor:
+    """Watches columns of numbers and category codes against a reference window. One cause for all columns."""
+
+    def __init__(self, settings: FeatureDriftSettings, block_events: int, kind: DriftKind, subject: str) -> None:
+        self._settings = settings
+        self._block_events = block_events
+        self._kind = kind
+        self._subject = subject
+        self._histogram: ReferenceHistogram | None = None
+        self._before: list[float | str | None] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a reference to compare with."""
+        return self._histogram is not None
+
+    # -- reference
+
+    def learn(self, rows: Float, schema: Schema) -> None:
+        """Take the reference window: rows (n, F), n > 0, with NaN or infinity for what is no value."""
+        width = rows.shape[1]
+        histogram = ReferenceHistogram.from_sample(
+            usable(rows, width),
+            categorical=[schema.is_categorical(column) for column in range(width)],
+            n_bins=self._settings.bins,
+            max_categories=self._settings.max_categories,
+        )
+        self._adopt(histogram, describe_columns(rows, schema, range(width)))
+
+    def _adopt(self, histogram: ReferenceHistogram, before: list[float | str | None]) -> None:
+        self._histogram = histogram
+        self._before = before
+        shape = (histogram.counts.shape[0], histogram.width)
+        self._test = FeatureDriftTest(
+            histogram,
+            expected_events_between_false_incidents=self._settings.expected_events_between_false_incidents,
+            block_events=self._block_events,
+        )
+        self._window = BlockWindow(self._settings.window_blocks, shape)
+        self._recovery = Recovery(shape)
+        self._starts: deque[BlockStart] = deque(maxlen=MAX_STARTS)
+        self._blocks = 0
+        self._active: Bool = np.zeros(shape[0], np.bool_)
+
+    def reference(self) -> State:
+        """Give the reference as plain data, for a stored profile. Only where there is one."""
+        assert self._histogram is not None  # noqa: S101  # the caller's promise
+        return {"histogram": self._histogram.snapshot(), "before": list(self._before)}
+
+    def adopt(self, reference: State) -> None:
+        """Watch against a given reference."""
+        self._adopt(ReferenceHistogram.restore(reference["histogram"]), list(reference["before"]))
+
+    # -- blocks
+
+    def observe(self, block: Block, schema: Schema) -> list[Finding]:
+        """Judge one whole block. Columns behind the reference's are not looked at."""
+        if self._histogram is None or not len(self._active):
+            return []
+        counts = self._histogram.count(usable(block.rows, len(self._active)))
+        self._starts.append(block.start)
+        self._blocks += 1
+        self._window.add(counts)
+        verdict = self._test.update(counts)
+        ratio = None
+        drifted = verdict.drifted
+        if self._settings.fixed_threshold is not None:
+            ratio = self._ratios(self._window.counts)
+            drifted = ratio >= 1.0 if self._window.is_full else np.zeros_like(self._active)
+        drifted = drifted & schema.wanted[: len(drifted)]
+        new = drifted & ~self._active
+        if new.any():
+            return [self._report(block, schema, verdict, new)]
+        if self._active.any() and self._is_over(counts, ratio):
+            return [self._settle(block)]
+        return []
+
+    def _is_over(self, counts: Counts, ratio: Float | None) -> bool:
+        """Say whether the columns that drifted agree with the reference again."""
+        ratio = self._ratios(self._window.counts) if ratio is None else ratio
+        if not self._window.is_full or (ratio[self._active] >= 1.0).any():
+            self._recovery.restart()
+            return False
+        if not self._recovery.add(counts):
+            return False
+        if (self._ratios(self._recovery.counts)[self._active] >= 1.0).any():
+            self._recovery.restart()
+            return False
+        return True
+
+    def _settle(self, block: Block) -> Finding:
+        columns = int(self._active.sum())
+        self._test.restart(self._active)
+        self._active = np.zeros_like(self._active)
+        return Finding(
+            sequence=block.end.sequence,
+            time_ms=block.end.watermark_ms,
+            kind=self._kind,
+            subject=self._subject,
+            level=Level.STABLE,
+            resolution=f"the current window agrees with the reference again in all {columns} that had drifted",
+        )
+
+    def _report(self, block: Block, schema: Schema, verdict: FeatureDrift, new: Bool) -> Finding:
+        """Tell of columns that drifted; the ones that were known to come in a second piece of evidence."""
+        ratio = self._statistics(self._window.counts)
+        first = self._evidence(block, schema, verdict, new, ratio)
+        evidence = [first]
+        if self._active.any():
+            evidence.append(self._evidence(block, schema, verdict, self._active, ratio))
+        assert first.change_point is not None  # noqa: S101  # evidence of drift always has one
+        took = self._blocks - self._change_block(verdict, new)
+        self._active = self._active | new
+        self._recovery.begin(max(self._settings.window_blocks, took))
+        return Finding(
+            sequence=block.end.sequence,
+            time_ms=block.end.watermark_ms,
+            kind=self._kind,
+            subject=self._subject,
+            level=Level.DRIFT,
+            evidence=tuple(evidence),
+            summary=summarise_drift(first, int(new.sum()), int(self._active.sum())),
+            change_time_ms=first.change_point.event_time_ms,
+        )
+
+    def _evidence(
+        self, block: Block, schema: Schema, verdict: FeatureDrift, columns: Bool, ratio: tuple[Float, Float]
+    ) -> Evidence:
+        chosen = mask_to_list(columns)
+        contributions = self._contributions(block, schema, chosen, ratio)
+        start = self._start_of(self._change_block(verdict, columns))
+        statistic, threshold = contributions[0].statistic, contributions[0].threshold
+        if self._settings.fixed_threshold is None:
+            # The strongest of the k columns that e-BH rejected needed ln(A F / k).
+            statistic = float(verdict.log_e[chosen].max())
+            threshold = verdict.log_threshold - float(np.log(max(int(verdict.drifted.sum()), 1)))
+        return Evidence(
+            detector=NAME if self._settings.fixed_threshold is None else self._settings.statistic,
+            subject=self._subject,
+            statistic=statistic,
+            threshold=threshold,
+            sample_count=self._block_events * len(self._window),
+            reference_count=self._histogram.sample_count if self._histogram else None,
+            change_point=ChangePoint(
+                sample_index=start.row, event_time_ms=start.time_ms, prediction_offset=start.offset
+            ),
+            before=contributions[0].before,
+            after=contributions[0].after,
+            features=contributions,
+        )
+
+    def _contributions(
+        self, block: Block, schema: Schema, columns: list[int], ratio: tuple[Float, Float]
+    ) -> tuple[FeatureContribution, ...]:
+        statistic, threshold = ratio
+        ranked = sorted(columns, key=lambda column: (-statistic[column] / threshold[column], column))[:TOP_FEATURES]
+        after = describe_columns(block.rows, schema, ranked)
+        return tuple(
+            FeatureContribution(
+                feature=schema.names[column],
+                statistic=float(statistic[column]),
+                threshold=float(threshold[column]),
+                before=self._before[column],
+                after=value,
+            )
+            for column, value in zip(ranked, after, strict=True)
+        )
+
+    def _change_block(self, verdict: FeatureDrift, columns: Bool) -> int:
+        """Say how many blocks came before the change of the column with the most evidence among these."""
+        if self._settings.fixed_threshold is not None:
+            return self._blocks - len(self._window)
+        strongest = next(column for column in verdict.ranking.tolist() if columns[column])
+        return int(verdict.change_block[strongest])
+
+    def _start_of(self, blocks_before: int) -> BlockStart:
+        oldest = self._blocks - len(self._starts)
+        return self._starts[min(max(blocks_before - oldest, 0), len(self._starts) - 1)]
+
+    # -- distances
+
+    def _statistics(self, counts: Counts) -> tuple[Float, Float]:
+        """Give the distance of counts from the reference and its threshold, shape (F,) each."""
+        histogram, name = self._histogram, self._settings.statistic
+        assert histogram is not None  # noqa: S101  # observe has looked
+        statistic = distance(name, histogram.counts, counts, histogram)
+        fixed = self._settings.fixed_threshold
+        if fixed is not None:
+            return statistic, np.full(len(statistic), fixed)
+        limits = thresholds(name, histogram.counts, counts, histogram, THRESHOLD_ALPHA)
+        # A column whose distance has no spread at all (a constant that stays one) has a threshold of 0 or infinity.
+        return statistic, np.where(np.isfinite(limits) & (limits > 0), limits, np.finfo(np.float64).max)
+
+    def _ratios(self, counts: Counts) -> Float:
+        statistic, threshold = self._statistics(counts)
+        return statistic / threshold
+
+    def drift(self, schema: Schema) -> dict[str, float | None]:
+        """Give per column the distance of the current window divided by its threshold; null before there is one."""
+        if self._histogram is None:
+            return {}
+        wanted = mask_to_list(schema.wanted[: len(self._active)])
+        if not len(self._window):
+            return {schema.names[column]: None for column in wanted}
+        ratio = self._ratios(self._window.counts)
+        return {schema.names[column]: float(ratio[column]) for column in wanted}
+
+    # -- state
+
+    def snapshot(self) -> State:
+        """Give everything that is needed to go on elsewhere. `reference` changes only when it is learnt anew."""
+        if self._histogram is None:
+            return {"version": _VERSION, "reference": None}
+        return {
+            "version": _VERSION,
+            "reference": self.reference(),
+            "block_events": self._block_events,
+            "test": self._test.snapshot(),
+            "window": self._window.snapshot(),
+            "recovery": self._recovery.snapshot(),
+            "starts": [list(start) for start in self._starts],
+            "blocks": self._blocks,
+            "active": mask_to_list(self._active),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over a snapshot. Raises StateError when it is newer than this code.
+
+        The settings of this monitor hold, save the size of a block, the number of bins and of categories, which belong
+        to the reference and change when it is learnt anew.
+        """
+        require_version(state, _VERSION, "drift monitor")
+        self._histogram = None
+        if state["reference"] is None:
+            return
+        self._block_events = state["block_events"]
+        histogram = ReferenceHistogram.restore(state["reference"]["histogram"])
+        self._adopt(histogram, list(state["reference"]["before"]))
+        budget = self._settings.expected_events_between_false_incidents
+        self._test = FeatureDriftTest.restore(
+            state["test"] | {"expected_events_between_false_incidents": budget}, histogram
+        )
+        self._window.restore(state["window"])
+        self._recovery.restore(state["recovery"])
+        self._starts.extend(BlockStart(*start) for start in state["starts"])
+        self._blocks = state["blocks"]
+        self._active[state["active"]] = True

@@ -1,0 +1,164 @@
+"""The features of one model version: their drift and their quality, from one pass over the events."""
+
+import numpy as np
+
+from detectors.protocol import State
+from schemas.events import FeatureValue
+from service.core.columns import Predictions
+from service.core.findings import Finding
+from service.core.inputs.blocks import Block, PendingRows, RowTimes
+from service.core.inputs.drift import DriftMonitor
+from service.core.inputs.feature_table import FeatureTable
+from service.core.inputs.quality import QualityMonitor
+from service.core.inputs.quality_reference import reference_from_state, reference_to_state
+from service.core.inputs.versions import require_version
+from service.core.settings import DataQualitySettings, FeatureDriftSettings
+
+_VERSION = 1
+
+Features = list[dict[str, FeatureValue] | None]
+
+
+class FeatureMonitor:
+    """Watches the features of one model version.
+
+    The reference window is the first `reference_events` events, or a stored one (`reference`). Behind it each whole
+    block of `block_events` is judged; between blocks events are only put by, so that no finding depends on how
+    batches were cut. Events before the first that has a feature to watch are not looked at, nor are failed serving
+    calls without features; any other event without features counts as one in which all are missing.
+
+    Sampling rates are not looked at: a share of the traffic taken at random has the traffic's distribution.
+    """
+
+    def __init__(
+        self, settings: FeatureDriftSettings, quality: DataQualitySettings, reference: State | None = None
+    ) -> None:
+        self._settings = settings
+        self._quality_settings = quality
+        self._stored = reference
+        self.reset()
+
+    def reset(self) -> None:
+        """Become as new: learn names, reference and all anew (or take the stored reference again)."""
+        settings = self._settings
+        self.table = FeatureTable(settings)
+        self._pending = PendingRows(settings.reference_events, settings.block_events)
+        self._drift = DriftMonitor(settings, settings.block_events, "data_drift", "features")
+        self._quality = QualityMonitor(
+            self._quality_settings, settings.block_events, settings.expected_events_between_false_incidents
+        )
+        if self._stored is not None:
+            self._adopt(self._stored)
+
+    def observe(self, predictions: Predictions) -> list[Finding]:
+        """Take predictions in order and give the findings of the blocks that they complete."""
+        if not (self._settings.enabled or self._quality_settings.enabled):
+            return []
+        features, times = self._select(predictions)
+        findings: list[Finding] = []
+        start = 0 if self.table.width else self._skip_unknown(features)
+        while start < len(features):
+            # Cut before encoding: what the table learns behind a block's end must not reach that block.
+            end = min(start + self._pending.room, len(features))
+            block = self._pending.append(self.table.encode(features[start:end]), times.part(start, end))
+            if block is not None:
+                findings += self._judge(block)
+            start = end
+        return findings
+
+    def _select(self, predictions: Predictions) -> tuple[Features, RowTimes]:
+        """Leave out failed calls that say nothing of their input."""
+        features = predictions.features
+        times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
+        if not predictions.error.any():
+            return features, times
+        bare = [row for row in np.flatnonzero(predictions.error).tolist() if not features[row]]
+        keep = np.delete(np.arange(len(features)), bare)
+        return [features[row] for row in keep.tolist()], RowTimes(*(column[keep] for column in times))
+
+    def _skip_unknown(self, features: Features) -> int:
+        """Find the first event that has a feature to watch."""
+        for row, event in enumerate(features):
+            if event:
+                self.table.learn([event])
+                if self.table.width:
+                    return row
+        return len(features)
+
+    def _judge(self, block: Block) -> list[Finding]:
+        if block.number > 0:
+            return self._drift.observe(block, self.table) + self._quality.observe(block, self.table)
+        if self._settings.enabled:
+            self._drift.learn(block.rows, self.table)
+        if self._quality_settings.enabled:
+            self._quality.learn(block.rows, self.table)
+        return []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the reference window is whole."""
+        return self._pending.number > 0
+
+    def drift(self) -> dict[str, float | None]:
+        """Give per feature the distance of the current window divided by its threshold, for metric snapshots."""
+        return self._drift.drift(self.table)
+
+    def quality(self) -> dict[str, dict[str, float]]:
+        """Give per feature the rates of missing, wrong_type, out_of_range and unseen in the last block."""
+        return self._quality.rates(self.table)
+
+    def limits(self) -> dict[str, int]:
+        """Say how often each limit was hit."""
+        return {"max_features": self.table.features_over_limit, "max_categories": self.table.categories_over_limit}
+
+    # -- state
+
+    def reference(self) -> State | None:
+        """Give the reference window as plain data, to be stored and given to another monitor; None until it is whole.
+
+        Settings that are off leave their part out.
+        """
+        if not self.is_ready:
+            return None
+        quality = self._quality.reference
+        return {
+            "version": _VERSION,
+            "table": self.table.snapshot(),
+            "drift": self._drift.reference() if self._drift.is_ready else None,
+            "quality": None if quality is None else reference_to_state(quality),
+        }
+
+    def _adopt(self, reference: State) -> None:
+        require_version(reference, _VERSION, "feature reference")
+        self.table.restore(reference["table"])
+        if self._settings.enabled and reference["drift"] is not None:
+            self._drift.adopt(reference["drift"])
+        if self._quality_settings.enabled and reference["quality"] is not None:
+            self._quality.adopt(reference_from_state(reference["quality"]))
+        self._pending.skip_first()
+
+    def snapshot(self) -> State:
+        """Give everything that is needed to go on elsewhere.
+
+        Large and unchanging once learnt: `drift.reference` and `quality.reference`. At most one block of raw rows (8
+        bytes a value), or while it is learnt the reference window.
+        """
+        return {
+            "version": _VERSION,
+            "table": self.table.snapshot(),
+            "pending": self._pending.snapshot(),
+            "drift": self._drift.snapshot(),
+            "quality": self._quality.snapshot(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over a snapshot. Raises StateError when it is newer than this code.
+
+        Of settings that changed since, those that the reference was learnt with (sizes, bins, limits) wait for a
+        reset; so does a part that was off when the reference was learnt.
+        """
+        require_version(state, _VERSION, "feature monitor")
+        self.table.restore(state["table"])
+        self._pending.restore(state["pending"])
+        self._drift.restore(state["drift"])
+        self._quality.restore(state["quality"])

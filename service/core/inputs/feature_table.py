@@ -1,0 +1,265 @@
+"""From events' feature objects to numbers: one row per event, one column per watched feature.
+
+The hot path of the inputs. The schema (names in the order in which they were first seen, and whether each is numeric
+or categorical) is learnt as events pass, within bounds:
+
+* at most `max_features` names are watched; further ones are counted in `features_over_limit` (once each while four
+  times as many are remembered, then at each event) and not watched;
+* at most `max_categories` categories per feature have a code of their own; the rest share one, and are counted in
+  `categories_over_limit`;
+* a feature name or a category longer than 256 characters is treated as one beyond its limit.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import starmap
+from operator import itemgetter
+from typing import Any, Final
+
+import numpy as np
+
+from detectors.protocol import State
+from schemas.events import MAX_ID_CHARS, FeatureValue
+from service.core.columns import Bool, Float
+from service.core.inputs.versions import require_version
+from service.core.settings import FeatureDriftSettings
+
+Event = Mapping[str, FeatureValue] | None
+
+MISSING: Final = float("nan")
+WRONG_TYPE: Final = float("-inf")
+"""Stands for a value of the wrong type in the matrix: JSON has no infinity, so none can be a value.
+
+Any infinity in the matrix reads as a wrong type, so one that a caller slips in is no number either.
+"""
+
+_VERSION = 1
+_EMPTY: Final[dict[str, FeatureValue]] = {}
+
+
+class FeatureTable:
+    """Learns the features of one model version and turns events into a matrix.
+
+    A feature is numeric or categorical by its first value that is not null: numbers and booleans (0 and 1) are
+    numeric, strings are categories. Cut-invariant: encoding events in two calls gives the rows of one call, padded
+    on the right with missing where the first call knew fewer features.
+    """
+
+    def __init__(self, settings: FeatureDriftSettings) -> None:
+        self._settings = settings
+        self._include = frozenset(settings.include)
+        self._exclude = frozenset(settings.exclude)
+        self._names: list[str] = []
+        self._codes: list[dict[str | None, float] | None] = []
+        """Per feature: None while numeric or undecided, else category to code; null has the code NaN."""
+        self._known: dict[str, None] = {}
+        """Watched and unwatched names, so that only a new name costs anything. At most 5 x max_features."""
+        self._undecided: dict[int, None] = {}
+        self.features_over_limit = 0
+        self.categories_over_limit = 0
+        self._index_columns()
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each column."""
+        return self._names
+
+    @property
+    def wanted(self) -> Bool:
+        """Whether the settings still ask for a column, shape (width,): they may have changed since it was met."""
+        return self._wanted
+
+    @property
+    def width(self) -> int:
+        """How many features are watched."""
+        return len(self.names)
+
+    @property
+    def other_code(self) -> int:
+        """The code that the categories beyond the limit share."""
+        return self._settings.max_categories
+
+    def is_categorical(self, column: int) -> bool:
+        """Say whether the column holds category codes."""
+        return self._codes[column] is not None
+
+    def categories(self, column: int) -> list[str]:
+        """Names of a feature's categories in code order; empty where it is numeric."""
+        return [name for name in self._codes[column] or () if name is not None]
+
+    def encode(self, events: Sequence[Event]) -> Float:
+        """Give shape (n, width): numbers, category codes, MISSING or WRONG_TYPE. The array may be read-only."""
+        if not self._undecided and (rows := self._encode_regular(events)) is not None:
+            return rows
+        present = [event or _EMPTY for event in events]
+        self.learn(present)
+        return self._encode_irregular(present)
+
+    # -- the hot path: all events have exactly the known names
+
+    def _encode_regular(self, events: Sequence[Any]) -> Float | None:
+        """As `encode` where every event has every known name and no other, and numbers where they belong; else None."""
+        try:
+            # As many keys as names are known and each of the names among them: the names, in whatever order.
+            if set(map(len, events)) != self._regular_lengths:
+                return None
+            if self._get_unwatched is not None:
+                deque(map(self._get_unwatched, events), maxlen=0)
+            packed = b"".join(starmap(self._pack, map(self._get_numeric, events)))
+            columns = [list(map(itemgetter(self.names[feature]), events)) for feature in self._categorical]
+        except (KeyError, TypeError, OverflowError, struct.error):
+            return None  # null, no features, wrong type or other names: the other path looks at each row
+        return self._assemble(packed, columns, len(events))
+
+    def _assemble(self, packed: bytes, columns: list[list[FeatureValue]], count: int) -> Float:
+        """Put numeric values (packed by row) and categories (by column) where they belong."""
+        numeric = np.frombuffer(packed, np.float64).reshape(count, len(self._numeric))
+        if not columns:
+            return numeric
+        rows = np.empty((count, self.width))
+        rows[:, self._numeric] = numeric
+        for feature, values in zip(self._categorical, columns, strict=True):
+            rows[:, feature] = self._encode_categories(feature, values)
+        return rows
+
+    def _encode_categories(self, feature: int, values: list[FeatureValue]) -> list[float]:
+        codes = self._codes[feature]
+        assert codes is not None  # noqa: S101  # only categorical features come here
+        try:
+            return list(map(codes.__getitem__, values))  # type: ignore[arg-type]  # a number: KeyError
+        except KeyError:
+            return [self._code(codes, value) for value in values]
+
+    def _code(self, codes: dict[str | None, float], value: FeatureValue) -> float:
+        """Look up one category, giving it a code where there is room."""
+        if value is not None and not isinstance(value, str):
+            return WRONG_TYPE
+        code = codes.get(value)
+        if code is not None:
+            return code
+        size = len(codes) - 1  # null is no category
+        if value is None or size >= self._settings.max_categories or len(value) > MAX_ID_CHARS:
+            self.categories_over_limit += 1
+            return float(self.other_code)
+        return codes.setdefault(value, float(size))
+
+    # -- events with nulls, absent names, new names, wrong types
+
+    def _encode_irregular(self, events: Sequence[Mapping[str, FeatureValue]]) -> Float:
+        names = [self.names[feature] for feature in self._numeric]
+        packed = b"".join([self._pack_row(names, event) for event in events])
+        columns = [[event.get(self.names[feature]) for event in events] for feature in self._categorical]
+        return self._assemble(packed, columns, len(events))
+
+    def _pack_row(self, names: list[str], event: Mapping[str, FeatureValue]) -> bytes:
+        try:
+            values = self._get_numeric(event)
+        except KeyError:
+            values = tuple([event.get(name) for name in names])
+        if None in values:
+            values = tuple([MISSING if value is None else value for value in values])
+        try:
+            return self._pack(*values)
+        except (OverflowError, struct.error):
+            return self._pack(*map(_number, values))
+
+    # -- the schema
+
+    def learn(self, events: Sequence[Mapping[str, FeatureValue]]) -> None:
+        """Take up names and kinds in the order of events, and of names within an event. `encode` does it too."""
+        known = self._known.keys()
+        before = len(self._known), len(self._undecided)
+        for event in events:
+            if not event.keys() <= known:
+                self._meet(event)
+        self._decide(events)
+        if before != (len(self._known), len(self._undecided)):
+            self._index_columns()
+
+    def _meet(self, event: Mapping[str, FeatureValue]) -> None:
+        for name in event:
+            if name in self._known:
+                continue
+            if not self._is_wanted(name):
+                self._remember(name)
+            elif len(self.names) >= self._settings.max_features or len(name) > MAX_ID_CHARS:
+                self.features_over_limit += 1
+                self._remember(name)
+            else:
+                self._known[name] = None
+                self._undecided[len(self.names)] = None
+                self._names.append(name)
+                self._codes.append(None)
+
+    def _is_wanted(self, name: str) -> bool:
+        return name not in self._exclude and (not self._include or name in self._include)
+
+    def _remember(self, name: str) -> None:
+        """Remember a name that is not watched. When memory is full it is judged, and counted, at each event."""
+        if len(self._known) - self.width < 4 * self._settings.max_features and len(name) <= MAX_ID_CHARS:
+            self._known[name] = None
+
+    def _decide(self, events: Sequence[Mapping[str, FeatureValue]]) -> None:
+        for feature in list(self._undecided):
+            name = self.names[feature]
+            value = next((value for event in events if (value := event.get(name)) is not None), None)
+            if value is not None:
+                self._codes[feature] = {None: MISSING} if isinstance(value, str) else None
+                del self._undecided[feature]
+
+    def _index_columns(self) -> None:
+        """Prepare what the hot path needs for the columns as they are now."""
+        self._numeric = [index for index, codes in enumerate(self._codes) if codes is None]
+        self._categorical = [index for index, codes in enumerate(self._codes) if codes is not None]
+        names = [self.names[index] for index in self._numeric]
+        self._pack: Callable[..., bytes] = struct.Struct(f"{len(names)}d").pack
+        self._get_numeric = _row_getter(names)
+        self._wanted = np.array([self._is_wanted(name) for name in self._names], dtype=np.bool_)
+        watched = set(self.names)
+        unwatched = [name for name in self._known if name not in watched]
+        self._get_unwatched = _row_getter(unwatched) if unwatched else None
+        self._regular_lengths = {len(self._known)}
+
+    def snapshot(self) -> State:
+        """Give the schema and the counters as plain data."""
+        return {
+            "version": _VERSION,
+            "names": list(self.names),
+            "categories": [None if codes is None else self.categories(i) for i, codes in enumerate(self._codes)],
+            "undecided": list(self._undecided),
+            "unwatched": sorted(self._known.keys() - set(self.names)),
+            "features_over_limit": self.features_over_limit,
+            "categories_over_limit": self.categories_over_limit,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over a snapshot. Raises StateError when it is newer than this code."""
+        require_version(state, _VERSION, "feature table")
+        self._names = list(state["names"])
+        self._codes = [None if names is None else _code_table(names) for names in state["categories"]]
+        self._known = dict.fromkeys([*self.names, *state["unwatched"]])
+        self._undecided = dict.fromkeys(state["undecided"])
+        self.features_over_limit = state["features_over_limit"]
+        self.categories_over_limit = state["categories_over_limit"]
+        self._index_columns()
+
+
+def _code_table(names: list[str]) -> dict[str | None, float]:
+    return {None: MISSING, **{name: float(code) for code, name in enumerate(names)}}
+
+
+def _row_getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Give a function from event to the tuple of its values; KeyError where a name is absent."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda event: tuple([event[name] for name in names])  # itemgetter gives a bare value for one name
+
+
+def _number(value: FeatureValue) -> float:
+    if value is None or isinstance(value, str):
+        return MISSING if value is None else WRONG_TYPE
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond 1.8e308
+        return WRONG_TYPE

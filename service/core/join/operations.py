@@ -1,0 +1,97 @@
+"""What goes into the join and what comes out of it, in columns."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.core.columns import Bool, Int
+
+Rows = NDArray[np.void]
+
+
+class LabelFate(IntEnum):
+    """What became of one label."""
+
+    WAITING = 0
+    """No prediction yet: it waits, and is an orphan when its horizon passes."""
+    REPLACED = 1
+    """It waits in the place of an earlier label, of a lower revision, which is gone."""
+    JOINED = 2
+    CORRECTED = 3
+    """It replaced the label, of a lower revision, of an outcome."""
+    DUPLICATE = 4
+    """Its revision is not higher than that of the label which is known. Dropped."""
+
+
+class JoinOps(NamedTuple):
+    """Predictions and labels in the order of the step; n operations."""
+
+    is_label: Bool
+    """Shape (n,)."""
+    keys: NDArray[np.uint64]
+    """Shape (n, 2), as `hash_keys` gives them."""
+    watermark_ms: Int
+    """Watermark at each operation; never falls, within a batch or between batches."""
+    predictions: Rows
+    """PREDICTION_ROW of each prediction, in order."""
+    labels: Rows
+    """LABEL_ROW of each label, in order."""
+    extras: list[bytes | None] | None = None
+    """Bytes to keep with each prediction until it is joined (class probabilities); None: there are none."""
+
+
+class JoinedOutcomes(NamedTuple):
+    """Predictions with their labels, in the order of the operations that completed them. Shape (k,) each."""
+
+    operation: Int
+    """Index in the batch, rising."""
+    predictions: Rows
+    labels: Rows
+    extras: list[bytes | None]
+
+
+class JoinedCorrections(NamedTuple):
+    """Labels that replaced the label of an outcome, in order. Shape (k,) each."""
+
+    operation: Int
+    predictions: Rows
+    old_labels: Rows
+    labels: Rows
+
+
+class Gone(NamedTuple):
+    """Entries that are no longer kept, without having been joined: oldest first in each."""
+
+    predictions: Rows
+    """PREDICTION_ROW of predictions that waited for a label."""
+    labels: Rows
+    """LABEL_ROW of labels that waited for a prediction."""
+
+
+class JoinResult(NamedTuple):
+    """What a batch did."""
+
+    new_prediction: Bool
+    """Of each prediction; false: one with the same key is remembered, so this one is a duplicate to be dropped."""
+    label_fate: NDArray[np.uint8]
+    """Of each label, a LabelFate."""
+    outcomes: JoinedOutcomes
+    corrections: JoinedCorrections
+    evicted: Gone
+    """Given up because the bounds of entries or bytes were reached."""
+    evicted_joined: int
+    """Outcomes forgotten early for the same reason: later duplicates and corrections of them are not recognised."""
+
+
+class JoinSizes(NamedTuple):
+    """How much is kept."""
+
+    waiting: int
+    orphans: int
+    joined: int
+    size_bytes: int
+    """As compared with `max_bytes`: what the entries need when packed."""
+    memory_bytes: int
+    """Really held. At most about twice `size_bytes`; depends on where batches were cut, so not for outputs."""

@@ -1,0 +1,329 @@
+"""Concept drift: the loss of one model version on its labelled outcomes, held against its reference window.
+
+The first `reference_outcomes` outcomes are the reference. From then on every configured detector watches the loss
+(0 or 1 for classes; for regression the absolute error, divided by a quantile of the reference and clipped to 1). A
+drift towards a *larger* loss opens the cause; it is gone when the mean of the last `recovered_outcomes` losses is back
+within the reference's chance. Detectors that find the loss falling are rebased, and nobody is woken.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from detectors import registry
+from detectors.protocol import Detector, Level, State, Verdict
+from schemas.outputs import ChangePoint, Evidence
+from service.core.columns import Float, Outcomes
+from service.core.findings import Finding
+from service.core.metrics.window import OutcomeWindow
+from service.core.settings import ConceptDriftSettings, DetectorSettings
+
+_VERSION = 1
+
+_CHECKS_PER_SPAN = 4
+"""How often, within `recovered_outcomes` outcomes, an open cause is looked at again."""
+
+_NEVER = 1 << 62
+
+_RECOVERED_SIGMAS = 1.645
+"""One-sided 95 %: a stable stream at its reference mean passes this check 19 times in 20."""
+
+
+class _Drift(NamedTuple):
+    """A detector's drift at a row of the batch."""
+
+    row: int
+    place: int
+    verdict: Verdict
+    change: int
+    """Number of the first outcome after the estimated change."""
+
+
+class LossFeed:
+    """A batch of outcomes on its way into the window, stopping wherever something is to be decided.
+
+    The caller says up to which outcome; at a finding it stops earlier. So whoever looks at the window sees exactly the
+    outcomes up to that moment, wherever the batch was cut.
+    """
+
+    def __init__(
+        self, monitor: "LossMonitor", outcomes: Outcomes, losses: Float, window: OutcomeWindow, drifts: list[_Drift]
+    ) -> None:
+        self._monitor = monitor
+        self._outcomes = outcomes
+        self._losses = losses
+        self._window = window
+        self._drifts = deque(drifts)
+        self._start = window.total
+
+    @property
+    def end(self) -> int:
+        """Outcomes that the window will have had when all of the batch is in."""
+        return self._start + len(self._losses)
+
+    def count_through(self, sequence: int) -> int:
+        """Outcomes that the window will have had behind a record; _NEVER where that is not in this batch's reach."""
+        if not len(self._losses) or sequence > self._outcomes.sequence[-1]:
+            return _NEVER
+        return self._start + int(np.searchsorted(self._outcomes.sequence, sequence, side="right"))
+
+    def moment(self) -> tuple[int, int]:
+        """Sequence and watermark of the newest outcome in the window that came from this batch."""
+        row = max(self._window.total - self._start - 1, 0)
+        return int(self._outcomes.sequence[row]), int(self._outcomes.watermark_ms[row])
+
+    def advance(self, until: int) -> Finding | None:
+        """Put outcomes into the window until it has had `until`, or until there is a finding, which is given."""
+        until = min(until, self.end)
+        while self._window.total < until or self._drift_is_due():
+            drift_at = self._start + self._drifts[0].row + 1 if self._drifts else until + 1
+            check_at = self._monitor.next_check(self._window.total)
+            stop = min(drift_at, check_at, until)
+            self._extend(stop)
+            found = None
+            if stop == drift_at:
+                found = self._monitor.judge(self._drifts.popleft(), self._outcomes, self._window)
+            elif stop == check_at:
+                found = self._monitor.check(stop - 1 - self._start, self._outcomes, self._window)
+            if found is not None:
+                return found
+        return None
+
+    def _drift_is_due(self) -> bool:
+        """Two detectors may drift at the same outcome."""
+        return bool(self._drifts) and self._start + self._drifts[0].row + 1 == self._window.total
+
+    def _extend(self, stop: int) -> None:
+        first, last = self._window.total - self._start, stop - self._start
+        if last > first:
+            self._window.extend(self._outcomes.part(first, last), self._losses[first:last])
+
+
+class LossMonitor:
+    """Watches the loss of one model version."""
+
+    def __init__(self, settings: ConceptDriftSettings, recovered_outcomes: int, *, bernoulli: bool) -> None:
+        self._settings = settings
+        self._span = recovered_outcomes
+        self._bernoulli = bernoulli
+        self._chosen = [item for item in settings.detectors if bernoulli or fits_numbers(item)]
+        self._start()
+
+    def _start(self) -> None:
+        self.detectors: list[Detector] = [
+            make_detector(item, self._settings.reference_outcomes, bernoulli=self._bernoulli) for item in self._chosen
+        ]
+        self._bases = [0] * len(self.detectors)
+        self._votes: dict[int, tuple[int, Evidence]] = {}
+        self._pending: Float = np.empty(0)
+        self.reference_mean: float | None = None
+        self._reference_std = 0.0
+        self._cap = 1.0
+        self._first_number = 0
+        self._opened_at: int | None = None
+
+    def reset(self, outcomes_so_far: int) -> None:
+        """Learn the reference anew from the next outcome on."""
+        self._start()
+        self._first_number = outcomes_so_far
+
+    def feed(self, outcomes: Outcomes, losses: Float, window: OutcomeWindow) -> "LossFeed":
+        """Begin to take outcomes (with finite losses): they go into the window as the feed advances."""
+        return LossFeed(self, outcomes, losses, window, self._drifts(losses, window.total))
+
+    # ------------------------------------------------------------------------------------------ detectors
+
+    def _drifts(self, losses: Float, start: int) -> list[_Drift]:
+        if self.reference_mean is not None:
+            return self._feed(losses, start, 0)
+        held = len(self._pending)
+        self._pending = np.concatenate([self._pending, losses[: self._settings.reference_outcomes - held]])
+        if len(self._pending) < self._settings.reference_outcomes:
+            return []
+        reference, self._pending = self._pending, np.empty(0)
+        self._learn(reference)
+        self._feed(reference, start - held, 0)  # what they find in the reference itself is not news
+        taken = len(reference) - held
+        return self._feed(losses[taken:], start + taken, taken)
+
+    def _learn(self, reference: Float) -> None:
+        self.reference_mean = float(np.mean(reference))
+        self._reference_std = float(np.std(reference))
+        if not self._bernoulli:
+            cap = float(np.quantile(reference, self._settings.loss_cap_quantile))
+            self._cap = cap or float(np.max(reference)) or 1.0
+
+    def _feed(self, losses: Float, start: int, first_row: int) -> list[_Drift]:
+        values = losses if self._bernoulli else np.minimum(losses / self._cap, 1.0)
+        found: list[_Drift] = []
+        for place, detector in enumerate(self.detectors):
+            consumed = 0
+            while consumed < len(values):
+                progress = detector.update_many(values[consumed:])
+                consumed += progress.consumed
+                if progress.level is Level.DRIFT:
+                    verdict = detector.verdict()
+                    number = start + consumed
+                    change = number - 1 if verdict.change_point is None else self._bases[place] + verdict.change_point
+                    found.append(_Drift(first_row + consumed - 1, place, verdict, min(change, number - 1)))
+                    detector.rebase()
+                    self._bases[place] = number
+        return sorted(found, key=lambda drift: (drift.row, drift.place))
+
+    # --------------------------------------------------------------------------------------------- causes
+
+    def judge(self, drift: _Drift, outcomes: Outcomes, window: OutcomeWindow) -> Finding | None:
+        """Decide whether a drift opens the cause. The window holds the outcomes up to it."""
+        since = window.since(drift.change)
+        if self.reference_mean is None or since.mean_loss is None or since.mean_loss <= self.reference_mean:
+            return None
+        point = ChangePoint(
+            sample_index=drift.change - self._first_number,
+            event_time_ms=since.start_ms or 0,
+            prediction_offset=since.first_prediction_offset,
+        )
+        verdict = drift.verdict
+        self._votes[drift.place] = (
+            window.total,
+            Evidence(
+                detector=self._chosen[drift.place].name,
+                subject="error",
+                statistic=verdict.statistic,
+                threshold=verdict.threshold,
+                sample_count=verdict.sample_count,
+                p_value=verdict.p_value,
+                reference_count=self._settings.reference_outcomes,
+                change_point=point,
+                before=self.reference_mean,
+                after=since.mean_loss,
+            ),
+        )
+        if self._opened_at is not None or not self._agreed(window.total, drift.place):
+            return None
+        self._opened_at = window.total
+        return self._finding(drift, outcomes, point, window.total)
+
+    def _agreed(self, number: int, place: int) -> bool:
+        recent = self._recent(number)
+        count = len(self.detectors)
+        return {
+            "first": place == 0,
+            "any": True,
+            "majority": 2 * len(recent) > count,
+            "all": len(recent) == count,
+        }[self._settings.alert_on]
+
+    def _recent(self, number: int) -> list[int]:
+        """Detectors that drifted within the last reference window's length."""
+        horizon = number - self._settings.reference_outcomes
+        return sorted(place for place, (at, _) in self._votes.items() if at > horizon)
+
+    def _finding(self, drift: _Drift, outcomes: Outcomes, point: ChangePoint, number: int) -> Finding:
+        recent = [place for place in self._recent(number) if place != drift.place]
+        return Finding(
+            sequence=int(outcomes.sequence[drift.row]),
+            time_ms=int(outcomes.watermark_ms[drift.row]),
+            kind="concept_drift",
+            subject="error",
+            level=Level.DRIFT,
+            severity="critical",
+            evidence=tuple(self._votes[place][1] for place in [drift.place, *recent]),
+            change_outcome=drift.change,
+            change_time_ms=point.event_time_ms,
+        )
+
+    def next_check(self, count: int) -> int:
+        """Say behind how many outcomes, more than `count`, an open cause is looked at again."""
+        if self._opened_at is None:
+            return _NEVER
+        step = max(self._span // _CHECKS_PER_SPAN, 1)
+        first = self._opened_at + self._span
+        passed = max((count - first) // step + 1, 0)
+        return first + passed * step
+
+    def check(self, row: int, outcomes: Outcomes, window: OutcomeWindow) -> Finding | None:
+        """Look whether an open cause is gone."""
+        recent = window.since(window.total - self._span).mean_loss
+        allowed = (self.reference_mean or 0.0) + _RECOVERED_SIGMAS * self._reference_std / self._span**0.5
+        if recent is None or recent > allowed:
+            return None
+        self._opened_at = None
+        self._votes.clear()
+        return Finding(
+            sequence=int(outcomes.sequence[row]),
+            time_ms=int(outcomes.watermark_ms[row]),
+            kind="concept_drift",
+            subject="error",
+            level=Level.STABLE,
+            resolution=f"mean loss of the last {self._span} outcomes is {recent:.4g}, back at its reference",
+        )
+
+    # ---------------------------------------------------------------------------------------------- state
+
+    def verdicts(self) -> dict[str, dict[str, float | None]]:
+        """Give what each detector says now: statistic, threshold, level, mean."""
+        said = {}
+        for item, detector in zip(self._chosen, self.detectors, strict=True):
+            verdict = detector.verdict()
+            said[item.name] = {
+                "level": float(verdict.level),
+                "statistic": _finite(verdict.statistic),
+                "threshold": _finite(verdict.threshold),
+                "sample_count": float(verdict.sample_count),
+            }
+        return said
+
+    def snapshot(self) -> State:
+        """Give everything as plain data."""
+        return {
+            "version": _VERSION,
+            "detectors": [detector.snapshot() for detector in self.detectors],
+            "names": [item.name for item in self._chosen],
+            "bases": list(self._bases),
+            "votes": {str(place): [at, msgspec.to_builtins(evidence)] for place, (at, evidence) in self._votes.items()},
+            "pending": self._pending.tobytes(),
+            "reference_mean": self.reference_mean,
+            "reference_std": self._reference_std,
+            "cap": self._cap,
+            "first_number": self._first_number,
+            "opened_at": self._opened_at,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over a snapshot. Detectors that the settings no longer name are dropped, new ones begin as new."""
+        held = dict(zip(state["names"], zip(state["detectors"], state["bases"], strict=True), strict=True))
+        for place, item in enumerate(self._chosen):
+            if item.name in held:
+                snapshot, self._bases[place] = held[item.name]
+                self.detectors[place].restore(snapshot)
+        for place, (at, evidence) in state["votes"].items():
+            if int(place) < len(self.detectors):
+                self._votes[int(place)] = (at, msgspec.convert(evidence, Evidence))
+        self._pending = np.frombuffer(state["pending"], dtype=np.float64)
+        self.reference_mean = state["reference_mean"]
+        self._reference_std = state["reference_std"]
+        self._cap = state["cap"]
+        self._first_number = state["first_number"]
+        self._opened_at = state["opened_at"]
+
+
+def make_detector(settings: DetectorSettings, reference_outcomes: int, *, bernoulli: bool) -> Detector:
+    """Make a configured detector; one that learns a reference learns it from as many outcomes as the monitor does."""
+    params = dict(settings.params)
+    known = registry.parameters(settings.name)
+    if "reference_size" in known:
+        params.setdefault("reference_size", reference_outcomes)
+    if not bernoulli and "loss" in known:
+        params.setdefault("loss", "bounded")
+    return registry.make(settings.name, **params)
+
+
+def fits_numbers(settings: DetectorSettings) -> bool:
+    """Whether a detector takes losses between 0 and 1; those for 0 or 1 alone are left out of regressions."""
+    return registry.make(settings.name, **settings.params).domain != "bernoulli"
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,25 @@
+"""Rolling metrics of one model version: the window of outcomes, the metrics over it, quantiles of latencies.
+
+Everything is computed on demand from what the window holds, in order: no running sums, hence no drift of rounding
+and no trace of where batches were cut.
+"""
+
+from service.core.metrics.catalogue import METRICS, MetricInfo, ResolvedProblem
+from service.core.metrics.losses import loss
+from service.core.metrics.quantiles import QuantileHistogram
+from service.core.metrics.report import positive_class, window_metrics
+from service.core.metrics.selection import Since, WindowColumns
+from service.core.metrics.window import OutcomeWindow
+
+__all__ = [
+    "METRICS",
+    "MetricInfo",
+    "OutcomeWindow",
+    "QuantileHistogram",
+    "ResolvedProblem",
+    "Since",
+    "WindowColumns",
+    "loss",
+    "positive_class",
+    "window_metrics",
+]

@@ -1,0 +1,325 @@
+"""One model: its versions' monitors, and the two policies that turn findings into alerts and fine-tune triggers."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from detectors.protocol import State
+from schemas.events import FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
+from schemas.outputs import OffsetRange
+from service.core.alerting import AlertPolicy, Transition
+from service.core.columns import Corrections, Float, Outcomes, Predictions
+from service.core.dead_letters import from_event
+from service.core.effects import Caused
+from service.core.findings import Finding
+from service.core.finetuning import Decision, FineTunePolicy, LossSample, Refusal, TrainingWindow
+from service.core.finetuning.lifecycle import Moment
+from service.core.intake import Role
+from service.core.loss import LossFeed
+from service.core.prepare import ControlRow, TaskTopics
+from service.core.roster import Model
+from service.core.version import VersionMonitor
+
+_VERSION = 1
+
+
+class VersionBatch(NamedTuple):
+    """What a stretch of records holds for one model version."""
+
+    predictions: Predictions | None = None
+    outcomes: Outcomes | None = None
+    corrections: Corrections | None = None
+
+
+class ModelMonitor:
+    """Watches one model. Every method gives its outputs with the number of the record that caused them."""
+
+    def __init__(self, model: Model, topics: TaskTopics) -> None:
+        self._model = model
+        self._topics = topics
+        self._interval_ms = model.profile.snapshot_interval_ms
+        self.versions: dict[str, VersionMonitor] = {}
+        self.alerts = AlertPolicy(model.model_id, model.profile.alerts)
+        self.fine_tune = FineTunePolicy(model.model_id, model.profile.fine_tune)
+        self._snapshot_due_ms: int | None = None
+        self._active: set[str] = set()
+        """Versions with events since the last metric snapshot."""
+        self._serving: str | None = None
+        """The version that was first seen last, or deployed."""
+
+    def version(self, model_version: str) -> VersionMonitor:
+        """Find a version's monitor, or begin to watch it."""
+        monitor = self.versions.get(model_version)
+        if monitor is None:
+            monitor = self.versions[model_version] = VersionMonitor(self._model, model_version)
+            self._serving = model_version
+        return monitor
+
+    # ------------------------------------------------------------------------------------------ observe
+
+    def observe(self, model_version: str, batch: VersionBatch) -> list[Caused]:
+        """Take a stretch of one version's records in order."""
+        version = self.version(model_version)
+        out: list[Caused] = []
+        self._wake(model_version, batch)
+        findings: list[Finding] = []
+        if batch.predictions is not None:
+            findings += version.observe_predictions(batch.predictions)
+        if batch.outcomes is not None:
+            findings += version.observe_labels(batch.outcomes)
+        findings.sort(key=lambda finding: finding.sequence)
+        waiting = deque(findings)
+        for outcomes, correction in _cut_at(batch.outcomes, batch.corrections):
+            if outcomes is not None:
+                self._run(version, version.feed(outcomes), waiting, out)
+            if correction is not None:
+                version.correct(correction)
+        for finding in waiting:
+            self._advance(version, finding, out)
+        return out
+
+    def _wake(self, model_version: str, batch: VersionBatch) -> None:
+        self._active.add(model_version)
+        if self._snapshot_due_ms is None:
+            parts = (batch.predictions, batch.outcomes, batch.corrections)
+            began = min(int(part.watermark_ms[0]) for part in parts if part is not None)
+            self._snapshot_due_ms = (began // self._interval_ms + 1) * self._interval_ms
+
+    def _run(self, version: VersionMonitor, feed: LossFeed, waiting: deque[Finding], out: list[Caused]) -> None:
+        """Let outcomes in, stopping where something is to be decided, so that it is on exactly what came before."""
+        while True:
+            target = self._target(version)
+            others = feed.count_through(waiting[0].sequence) if waiting else _NEVER
+            finding = feed.advance(min(target, others))
+            total = version.window.total
+            if finding is not None:
+                self._advance(version, finding, out)
+            elif total >= target:
+                self._reached(version, Moment(*feed.moment()), out)
+            elif total >= others:
+                self._advance(version, waiting.popleft(), out)
+            elif total >= feed.end:
+                return
+
+    def _advance(self, version: VersionMonitor, finding: Finding, out: list[Caused]) -> None:
+        at = Moment(finding.sequence, finding.time_ms)
+        self._publish(self.alerts.advance(finding, version.model_version), at, out)
+        if version.window.total >= self._target(version):
+            self._reached(version, at, out)
+
+    def count_duplicate_labels(self, count: int) -> None:
+        """Count labels that told nothing new. Labels name no version; they are put down to the one that serves."""
+        if self._serving is not None and self._serving in self.versions:
+            self.versions[self._serving].counts.add("labels_duplicate", count)
+
+    # ----------------------------------------------------------------------------------------- policies
+
+    def _publish(self, transitions: list[Transition], at: Moment, out: list[Caused]) -> None:
+        """Send alerts, and tell the fine-tune policy of each."""
+        for transition in transitions:
+            if not transition.alert.muted:
+                out.append(Caused(at.sequence, transition.alert))
+            version = self.versions.get(transition.alert.model_version)
+            outcomes = 0 if version is None else version.window.total
+            self._decided(self.fine_tune.incident(at, transition, outcomes), at, out)
+
+    def _decided(self, decision: Decision, at: Moment, out: list[Caused]) -> None:
+        """Send triggers, and tell the alert policy what the fine-tune policy found."""
+        out.extend(Caused(at.sequence, trigger) for trigger in decision.triggers)
+        for model_version, finding in decision.findings:
+            self._publish(self.alerts.advance(finding, model_version), at, out)
+
+    def _target(self, version: VersionMonitor) -> int:
+        """Say at which outcome of this version the fine-tune policy wants to be asked."""
+        labels, verification = self.fine_tune.label_target(), self.fine_tune.verification_target()
+        if labels is not None and labels.model_version == version.model_version:
+            return labels.outcome_number
+        if verification is not None and verification.model_version == version.model_version:
+            return verification.outcome_number
+        return _NEVER
+
+    def _reached(self, version: VersionMonitor, at: Moment, out: list[Caused]) -> None:
+        labels, verification = self.fine_tune.label_target(), self.fine_tune.verification_target()
+        if labels is not None:
+            window = self._training_window(version, labels.change_outcome, at)
+            self._decided(self.fine_tune.labels_reached(at, window), at, out)
+        elif verification is not None:
+            first = version.window.losses(0, verification.outcome_number)
+            # A version may have had more outcomes than are kept before anybody said that it is the new one.
+            after = _sample(first if len(first) else version.window.losses(0, version.window.total))
+            decision = self.fine_tune.verification(at, after)
+            better = any(trigger.verified_better for trigger in decision.triggers)
+            self._decided(decision, at, out)
+            if better:
+                reason = f"superseded by version {version.model_version}, which is verified to be better"
+                self._publish(self.alerts.supersede(version.model_version, reason, at.time_ms), at, out)
+
+    def _training_window(self, version: VersionMonitor, change: int, at: Moment) -> TrainingWindow:
+        since = version.window.since(change)
+        ranges = []
+        for role, offsets in ((Role.PREDICTIONS, since.prediction_offsets), (Role.LABELS, since.label_offsets)):
+            if offsets is not None:
+                ranges.append(
+                    OffsetRange(
+                        topic=self._topics.of(role),
+                        partition=self._topics.partition,
+                        start_offset=offsets[0],
+                        end_offset=offsets[1] + 1,
+                    )
+                )
+        return TrainingWindow(
+            ranges=tuple(ranges),
+            start_ms=since.start_ms,
+            end_ms=at.time_ms,
+            labels=since.outcomes,
+            coverage=version.coverage(at.sequence),
+            before=_sample(version.window.losses(0, change)),
+            during=_sample(version.window.losses(change, version.window.total)),
+        )
+
+    # ------------------------------------------------------------------------------------------- timers
+
+    def next_deadline_ms(self) -> int:
+        """Say at which watermark something is due."""
+        due = (self._snapshot_due_ms, self.alerts.next_deadline_ms(), self.fine_tune.next_deadline_ms())
+        return min((deadline for deadline in due if deadline is not None), default=_NEVER)
+
+    def tick(self, now_ms: int, sequence: int) -> list[Caused]:
+        """Let everything that is due take effect."""
+        out: list[Caused] = []
+        at = Moment(sequence, now_ms)
+        self._publish(self.alerts.tick(now_ms), at, out)
+        self._decided(self.fine_tune.tick(at), at, out)
+        self._ask_all(at, out)
+        if self._snapshot_due_ms is not None and self._snapshot_due_ms <= now_ms:
+            at_ms = now_ms // self._interval_ms * self._interval_ms
+            self._snapshot_due_ms = None
+            for model_version in sorted(self._active):
+                self._tell(self.versions[model_version], at_ms, at, out)
+            self._active.clear()
+        return out
+
+    def _ask_all(self, at: Moment, out: list[Caused]) -> None:
+        """Ask for every version: a cool-down that ended may leave a cause whose labels have long been there."""
+        for version in list(self.versions.values()):
+            if version.window.total >= self._target(version):
+                self._reached(version, at, out)
+
+    def _tell(self, version: VersionMonitor, at_ms: int, at: Moment, out: list[Caused]) -> None:
+        snapshot = version.tell(at_ms)
+        out.append(Caused(at.sequence, snapshot))
+        for finding in version.judge_rules(snapshot.windows, at.sequence, at.time_ms):
+            self._advance(version, finding, out)
+
+    # ----------------------------------------------------------------------------------------- commands
+
+    def command(self, row: ControlRow) -> list[Caused]:
+        """Take a status report or a command."""
+        out: list[Caused] = []
+        event, at = row.event, Moment(row.sequence, row.watermark_ms)
+        if isinstance(event, FineTuneStatus):
+            decision = self.fine_tune.status(at, event)
+            self._decided(decision, at, out)
+            self._refuse(decision.refusal, row, out)
+        elif isinstance(event, FineTuneRequest):
+            self._request(event, row, at, out)
+        elif isinstance(event, MuteAlert):
+            self._publish(self.alerts.mute(event, at.time_ms), at, out)
+        elif isinstance(event, VersionDeployed):
+            self._deploy(event, at, out)
+        else:
+            self._reset(event, at, out)
+        self._ask_all(at, out)
+        return out
+
+    def _deploy(self, event: VersionDeployed, at: Moment, out: list[Caused]) -> None:
+        self._serving = event.model_version
+        reason = f"version {event.model_version} was deployed"
+        self._decided(self.fine_tune.deployed(at, event.model_version), at, out)
+        self._publish(self.alerts.supersede(event.model_version, reason, at.time_ms), at, out)
+
+    def _request(self, event: FineTuneRequest, row: ControlRow, at: Moment, out: list[Caused]) -> None:
+        serving = self.versions.get(self._serving or "")
+        if serving is None:
+            message = "$.model_id: no version of it has been seen"
+            self._refuse(Refusal(reason="wrong_model", message=message, path="$.model_id"), row, out)
+            return
+        target = self.fine_tune.label_target()
+        change = 0 if target is None else target.change_outcome
+        window = self._training_window(serving, change, at)
+        decision = self.fine_tune.request(at, event, serving.model_version, window)
+        self._decided(decision, at, out)
+        self._refuse(decision.refusal, row, out)
+
+    def _reset(self, event: ResetMonitor, at: Moment, out: list[Caused]) -> None:
+        for version in self.versions.values():
+            if event.model_version in (None, version.model_version):
+                version.reset()
+        self._publish(self.alerts.withdraw(event.model_version, "the monitors were reset", at.time_ms), at, out)
+
+    def _refuse(self, refusal: Refusal | None, row: ControlRow, out: list[Caused]) -> None:
+        if refusal is not None:
+            topic, partition = self._topics.control, self._topics.partition
+            letter = from_event(
+                refusal.reason,
+                refusal.message,
+                refusal.path,
+                topic,
+                partition,
+                row.offset,
+                row.event.event_time_ms,
+                row.event.model_id,
+            )
+            out.append(Caused(row.sequence, letter))
+
+    # -------------------------------------------------------------------------------------------- state
+
+    def snapshot(self) -> State:
+        """Give the policies and timers; the versions give their own."""
+        return {
+            "version": _VERSION,
+            "alerts": self.alerts.snapshot(),
+            "fine_tune": self.fine_tune.snapshot(),
+            "snapshot_due_ms": self._snapshot_due_ms,
+            "active": sorted(self._active),
+            "serving": self._serving,
+            "versions": list(self.versions),
+        }
+
+    def restore(self, state: State, versions: Mapping[str, tuple[State, Mapping[str, bytes]]]) -> None:
+        """Take over a snapshot. `versions`: each version's own snapshot and the blocks of its window."""
+        for model_version in state["versions"]:
+            self.version(model_version).restore(*versions[model_version])
+        self.alerts.restore(state["alerts"])
+        self.fine_tune.restore(state["fine_tune"])
+        self._snapshot_due_ms = state["snapshot_due_ms"]
+        self._active = set(state["active"])
+        self._serving = state["serving"]
+
+
+_NEVER = 1 << 62
+
+
+def _sample(losses: Float) -> LossSample:
+    if not len(losses):
+        return LossSample(count=0, mean=0.0, variance=0.0)
+    variance = float(np.var(losses, ddof=1)) if len(losses) > 1 else 0.0
+    return LossSample(count=len(losses), mean=float(np.mean(losses)), variance=variance)
+
+
+def _cut_at(
+    outcomes: Outcomes | None, corrections: Corrections | None
+) -> Iterator[tuple[Outcomes | None, Corrections | None]]:
+    """Split outcomes where a correction stands between them, so that both take effect in order."""
+    if corrections is None or outcomes is None:
+        yield outcomes, corrections
+        return
+    start = 0
+    for row in range(len(corrections.sequence)):
+        stop = int(np.searchsorted(outcomes.sequence, corrections.sequence[row]))
+        yield outcomes.part(start, stop) if stop > start else None, corrections.part(row, row + 1)
+        start = stop
+    if start < len(outcomes.sequence):
+        yield outcomes.part(start, len(outcomes.sequence)), None

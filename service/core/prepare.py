@@ -1,0 +1,296 @@
+"""A step's records as columns: places of models, codes of classes, keys of the join.
+
+Whatever is met for the first time (a model, a version, a class) is registered in merged order, so that places and codes
+are the same wherever batches were cut. That is the slow path; all else is whole columns.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schemas.events import Control, Label, Prediction, Scalar
+from service.core.classes import UNSEEN
+from service.core.columns import Bool, Float, Int
+from service.core.dead_letters import from_event, from_rejected
+from service.core.decode import Rejected
+from service.core.effects import Caused
+from service.core.intake import Lane, Merged, Role
+from service.core.join import hash_keys
+from service.core.join.keys import Keys
+from service.core.metrics import positive_class
+from service.core.roster import Model, Roster, VersionKey
+
+
+class TaskTopics(NamedTuple):
+    """Names of the inputs and the task's partition, for training windows and dead letters."""
+
+    control: str
+    predictions: str
+    labels: str
+    partition: int
+
+    def of(self, role: Role) -> str:
+        """Name the topic of an input."""
+        return (self.control, self.predictions, self.labels)[role]
+
+
+class PredictionBatch(NamedTuple):
+    """Usable predictions of a step in order; one row each."""
+
+    events: list[Prediction]
+    sequence: Int
+    watermark_ms: Int
+    time_ms: Int
+    offset: Int
+    place: Int
+    """Place of the version in the roster."""
+    value: Float
+    score: Float
+    latency_ms: Float
+    weight: Float
+    error: Bool
+    keys: Keys
+
+
+class LabelBatch(NamedTuple):
+    """Usable labels of a step in order; one row each."""
+
+    events: list[Label]
+    sequence: Int
+    watermark_ms: Int
+    time_ms: Int
+    offset: Int
+    place: Int
+    """Place of the model in the roster."""
+    value: Float
+    keys: Keys
+
+
+class ControlRow(NamedTuple):
+    """A command or a status report."""
+
+    sequence: int
+    watermark_ms: int
+    offset: int
+    event: Control
+
+
+class Prepared(NamedTuple):
+    """One step in columns."""
+
+    sequence: Int
+    watermark_ms: Int
+    predictions: PredictionBatch
+    labels: LabelBatch
+    controls: list[ControlRow]
+    dead: list[Caused]
+
+
+def prepare(merged: Merged, sequence: Int, watermark_ms: Int, roster: Roster, topics: TaskTopics) -> Prepared:
+    """Turn merged records into columns. `sequence` and `watermark_ms`: of each record, in merged order."""
+    dead: list[Caused] = []
+    rows: dict[Role, _Rows] = {}
+    for role in Role:
+        at = np.flatnonzero(merged.roles == role)
+        rows[role] = _usable(role, merged.lanes[role], sequence[at], watermark_ms[at], topics, dead)
+    predictions, labels = rows[Role.PREDICTIONS], rows[Role.LABELS]
+    prediction_places, label_places = _places(predictions, labels, roster)
+    predictions, prediction_places = _watched(predictions, prediction_places, Role.PREDICTIONS, topics, dead)
+    labels, label_places = _watched(labels, label_places, Role.LABELS, topics, dead)
+    values, truths = _codes(predictions, prediction_places, labels, label_places, roster)
+    error = np.fromiter((event.error for event in predictions.events), np.bool_, len(predictions.events))
+    values[error] = np.nan
+    fits = error | ~np.isnan(values)
+    predictions, prediction_places, values = _numeric(
+        predictions, prediction_places, values, fits, Role.PREDICTIONS, topics, dead
+    )
+    labels, label_places, truths = _numeric(labels, label_places, truths, ~np.isnan(truths), Role.LABELS, topics, dead)
+    return Prepared(
+        sequence,
+        watermark_ms,
+        _prediction_batch(predictions, prediction_places, values, error[fits], roster),
+        LabelBatch(*labels, label_places, truths, _keys(labels.events)),
+        _control_rows(rows[Role.CONTROL]),
+        dead,
+    )
+
+
+def _prediction_batch(rows: "_Rows", places: Int, values: Float, error: Bool, roster: Roster) -> PredictionBatch:
+    events: list[Prediction] = rows.events
+    # None becomes NaN on the way into a float column.
+    score: Float = np.array([event.score for event in events], dtype=np.float64)
+    _add_scores(events, places, score, roster)
+    return PredictionBatch(
+        *rows,
+        place=places,
+        value=values,
+        score=score,
+        latency_ms=np.array([event.latency_ms for event in events], dtype=np.float64),
+        weight=1.0 / np.array([event.sampling_rate for event in events], dtype=np.float64),
+        error=error,
+        keys=_keys(events),
+    )
+
+
+def _add_scores(events: list[Prediction], places: Int, score: Float, roster: Roster) -> None:
+    """Take the score of a binary model from its two probabilities, where it gives those alone."""
+    for row, event in enumerate(events):
+        if event.probabilities is not None and event.score is None and len(event.probabilities) == 2:
+            # Of the event's own two names: which names the model has by now would depend on where batches were cut.
+            configured = roster.model_of(int(places[row])).profile.positive_label
+            positive = positive_class(sorted(event.probabilities), configured)
+            if positive in event.probabilities:
+                score[row] = event.probabilities[positive]
+
+
+def _control_rows(rows: "_Rows") -> list[ControlRow]:
+    columns = (rows.sequence.tolist(), rows.watermark_ms.tolist(), rows.offset.tolist(), rows.events)
+    return [ControlRow(*row) for row in zip(*columns, strict=True)]
+
+
+class _Rows(NamedTuple):
+    events: list[Any]
+    sequence: Int
+    watermark_ms: Int
+    time_ms: Int
+    offset: Int
+
+    def where(self, mask: Bool) -> "_Rows":
+        if mask.all():
+            return self
+        events = [self.events[row] for row in np.flatnonzero(mask).tolist()]
+        return _Rows(events, self.sequence[mask], self.watermark_ms[mask], self.time_ms[mask], self.offset[mask])
+
+
+def _usable(role: Role, lane: Lane, sequence: Int, watermark_ms: Int, topics: TaskTopics, dead: list[Caused]) -> _Rows:
+    rows = _Rows(lane.events, sequence, watermark_ms, lane.times_ms, lane.offsets)
+    rejected = lane.times_ms < 0
+    for row in np.flatnonzero(rejected).tolist():
+        reason: Rejected = lane.events[row]
+        letter = from_rejected(
+            reason, topics.of(role), topics.partition, int(lane.offsets[row]), int(lane.timestamps_ms[row])
+        )
+        dead.append(Caused(int(sequence[row]), letter))
+    return rows.where(~rejected)
+
+
+def _keys(events: list[Any]) -> Keys:
+    return hash_keys(
+        [event.model_id for event in events],
+        [event.prediction_id for event in events],
+        [event.row_id for event in events],
+        [event.target for event in events],
+    )
+
+
+def _places(predictions: _Rows, labels: _Rows, roster: Roster) -> tuple[Int, Int]:
+    versions = roster.version_places(predictions.events)
+    models = roster.model_places(labels.events)
+    new = [
+        (int(predictions.sequence[row]), Role.PREDICTIONS, row) for row, place in enumerate(versions) if place is None
+    ]
+    new += [(int(labels.sequence[row]), Role.LABELS, row) for row, place in enumerate(models) if place is None]
+    for _, role, row in sorted(new):
+        if role is Role.PREDICTIONS:
+            event = predictions.events[row]
+            versions[row] = roster.add_version(VersionKey(event.model_id, event.model_version))
+        else:
+            model = roster.add_model(labels.events[row].model_id)
+            models[row] = None if model is None else model.place
+    return _as_places(versions), _as_places(models)
+
+
+def _as_places(places: list[int | None]) -> Int:
+    try:
+        return np.array(places, dtype=np.int64)
+    except TypeError:  # a None: there was no room for it
+        return np.array([-1 if place is None else place for place in places], dtype=np.int64)
+
+
+def _watched(rows: _Rows, places: Int, role: Role, topics: TaskTopics, dead: list[Caused]) -> tuple[_Rows, Int]:
+    watched = places >= 0
+    if watched.all():
+        return rows, places
+    why = "more models or versions than core.max_models"
+    _bury(rows, ~watched, role, topics, dead, ("too_many", f"$.model_id: {why}", "$.model_id"))
+    return rows.where(watched), places[watched]
+
+
+def _numeric(
+    rows: _Rows, places: Int, values: Float, fits: Bool, role: Role, topics: TaskTopics, dead: list[Caused]
+) -> tuple[_Rows, Int, Float]:
+    if fits.all():
+        return rows, places, values
+    path = "$.prediction" if role is Role.PREDICTIONS else "$.label"
+    _bury(
+        rows,
+        ~fits,
+        role,
+        topics,
+        dead,
+        ("wrong_type", f"{path}: expected a number, for the model is a regression", path),
+    )
+    return rows.where(fits), places[fits], values[fits]
+
+
+def _bury(
+    rows: _Rows, mask: Bool, role: Role, topics: TaskTopics, dead: list[Caused], why: tuple[str, str, str]
+) -> None:
+    for row in np.flatnonzero(mask).tolist():
+        letter = from_event(
+            *why,
+            topic=topics.of(role),
+            partition=topics.partition,
+            offset=int(rows.offset[row]),
+            time_ms=int(rows.time_ms[row]),
+            model_id=rows.events[row].model_id,
+        )
+        dead.append(Caused(int(rows.sequence[row]), letter))
+
+
+def _codes(predictions: _Rows, places: Int, labels: _Rows, label_places: Int, roster: Roster) -> tuple[Float, Float]:
+    prediction_models = [roster.model_of(place) for place in _distinct(places)]
+    by_version = dict(zip(_distinct(places), prediction_models, strict=True))
+    models = [by_version[place] for place in places.tolist()]
+    label_models = [roster.models[place] for place in label_places.tolist()]
+    raw: list[Scalar] = [event.prediction for event in predictions.events]
+    truths: list[Scalar] = [event.label for event in labels.events]
+    values = _look_up(models, raw)
+    codes = _look_up(label_models, truths)
+    _register(predictions, models, raw, values, labels, label_models, truths, codes)
+    return values, codes
+
+
+def _distinct(places: Int) -> list[int]:
+    distinct: list[int] = np.unique(places).tolist()
+    return distinct
+
+
+def _look_up(models: list[Model], raw: list[Scalar]) -> Float:
+    return np.fromiter((model.table[value] for model, value in zip(models, raw, strict=True)), np.float64, len(raw))
+
+
+def _register(
+    predictions: _Rows,
+    prediction_models: list[Model],
+    raw: list[Scalar],
+    values: Float,
+    labels: _Rows,
+    label_models: list[Model],
+    truths: list[Scalar],
+    codes: Float,
+) -> None:
+    unseen = [
+        (int(predictions.sequence[row]), prediction_models[row], raw[row], values, row, predictions.events[row])
+        for row in np.flatnonzero(values == UNSEEN).tolist()
+        if raw[row] is not None
+    ]
+    unseen += [
+        (int(labels.sequence[row]), label_models[row], truths[row], codes, row, None)
+        for row in np.flatnonzero(codes == UNSEEN).tolist()
+    ]
+    for _, model, value, column, row, event in sorted(unseen, key=lambda entry: entry[0]):
+        scored = event is not None and (event.score is not None or event.probabilities is not None)
+        model.decide(value, scored=scored)
+        code = model.table[value]
+        column[row] = model.table.register(value) if code == UNSEEN else code

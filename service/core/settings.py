@@ -1,0 +1,353 @@
+"""Every setting that changes what the core does, with unit, default and bounds.
+
+The composition root reads them from YAML; `tidegauge config example` and `docs/configuration.md` are made from the
+descriptions here. All of them are plain data: the same settings and the same records give the same bytes.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+Millis = Annotated[int, Meta(ge=0)]
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+Problem = Literal["auto", "binary", "multiclass", "regression"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group of settings. Unknown names are errors, so that a typing mistake cannot be silent."""
+
+
+class DetectorSettings(Settings, frozen=True):
+    """One detector on the error stream."""
+
+    name: Annotated[str, Meta(description="a name that `tidegauge schema detectors` lists, or river:ClassName")]
+    params: Annotated[dict[str, Any], Meta(description="the detector's own parameters")] = {}
+
+
+class ConceptDriftSettings(Settings, frozen=True):
+    """Drift of the error stream: the model's loss on labelled outcomes."""
+
+    detectors: Annotated[
+        tuple[DetectorSettings, ...], Meta(description="all of them watch; `alert_when` says how many must agree")
+    ] = (
+        DetectorSettings(name="e_sr"),
+        DetectorSettings(name="adwin"),
+        DetectorSettings(name="ddm"),
+        DetectorSettings(name="page_hinkley"),
+    )
+    alert_on: Annotated[
+        Literal["first", "any", "majority", "all"],
+        Meta(
+            description="which detectors raise an alert: the first in the list (the others are reported as evidence), "
+            "any of them, more than half, or all. any and majority multiply false alarms by the detectors they count"
+        ),
+    ] = "first"
+    reference_outcomes: Annotated[
+        int, Meta(ge=30, le=100_000, description="outcomes that make the reference window of the loss")
+    ] = 500
+    loss_cap_quantile: Annotated[
+        float,
+        Meta(
+            gt=0.5,
+            le=1.0,
+            description="regression: the absolute error is divided by this quantile of the reference and clipped to 1",
+        ),
+    ] = 0.99
+
+
+class FeatureDriftSettings(Settings, frozen=True):
+    """Drift of inputs against the reference window."""
+
+    enabled: bool = True
+    statistic: Annotated[
+        Literal["ks", "psi", "js", "wasserstein", "chi_square", "hellinger", "l_infinity"],
+        Meta(description="the statistic that is reported and ranked for each feature"),
+    ] = "js"
+    reference_events: Annotated[
+        int, Meta(ge=100, le=1_000_000, description="events that make the reference window")
+    ] = 1000
+    block_events: Annotated[int, Meta(ge=20, le=100_000, description="events between two looks at the features")] = 200
+    window_blocks: Annotated[int, Meta(ge=1, le=1000, description="blocks that make the current window")] = 5
+    bins: Annotated[int, Meta(ge=2, le=100, description="quantile bins of a numeric feature")] = 20
+    expected_events_between_false_incidents: Annotated[
+        float, Meta(ge=1000, description="for all features of the model together")
+    ] = 1_000_000.0
+    fixed_threshold: Annotated[
+        float | None,
+        Meta(description="compare the statistic with this instead of a calibrated threshold, as 0.25 for psi"),
+    ] = None
+    include: Annotated[tuple[str, ...], Meta(description="feature names to watch; empty: all")] = ()
+    exclude: Annotated[tuple[str, ...], Meta(description="feature names not to watch")] = ()
+    max_features: Annotated[
+        int, Meta(ge=1, le=10_000, description="features watched per model version; more are counted and not watched")
+    ] = 500
+    max_categories: Annotated[
+        int, Meta(ge=2, le=10_000, description="categories kept per feature; the rest share one bin")
+    ] = 100
+
+
+class DataQualitySettings(Settings, frozen=True):
+    """Missing values, wrong types, values out of range, unseen categories."""
+
+    enabled: bool = True
+    max_rate_increase: Annotated[
+        float,
+        Meta(
+            gt=0.0,
+            le=1.0,
+            description="a rate this much above the reference's, in one block, is an alert (after allowing for chance)",
+        ),
+    ] = 0.05
+    range_margin: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            description="a number is out of range beyond the reference's extremes by this share of their span",
+        ),
+    ] = 0.5
+    ranges: Annotated[
+        dict[str, tuple[float, float]],
+        Meta(description="feature name to [lowest, highest], instead of the learnt range"),
+    ] = {}
+
+
+class PredictionDriftSettings(Settings, frozen=True):
+    """Drift of the predictions and of their scores against the reference window."""
+
+    enabled: bool = True
+
+
+class LabelDriftSettings(Settings, frozen=True):
+    """Drift of the labels (the target) against the reference window of outcomes."""
+
+    enabled: bool = True
+
+
+class LatencySettings(Settings, frozen=True):
+    """How long the model takes to answer."""
+
+    p95_above_ms: Annotated[
+        float | None, Meta(description="alert when the 95th percentile of a block is above this; null: no alert")
+    ] = None
+    error_rate_above: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(
+            description="alert when the share of failed serving calls in a block is above this; null: no alert",
+        ),
+    ] = 0.05
+    block_events: Annotated[int, Meta(ge=20, le=100_000, description="events in a block")] = 200
+
+
+class WindowSettings(Settings, frozen=True):
+    """A rolling window of outcomes, by count or by event time."""
+
+    last: Annotated[Count | None, Meta(description="this many outcomes")] = None
+    duration_ms: Annotated[Count | None, Meta(description="outcomes of this long, in event time, milliseconds")] = None
+
+    def __post_init__(self) -> None:
+        if (self.last is None) == (self.duration_ms is None):
+            raise ValueError("expected exactly one of last and duration_ms")
+
+    @property
+    def name(self) -> str:
+        """As it is called in snapshots: last_1000 or 3600s."""
+        return f"last_{self.last}" if self.last is not None else f"{(self.duration_ms or 0) / 1000:g}s"
+
+
+class PerformanceRule(Settings, frozen=True):
+    """An alert when a rolling metric crosses a line."""
+
+    metric: Annotated[str, Meta(description="as accuracy, f1_macro, auc, mae; see docs/metrics.md")]
+    window: Annotated[str, Meta(description="the name of a window, as last_1000")]
+    below: float | None = None
+    above: float | None = None
+    min_count: Annotated[Count, Meta(description="outcomes that the window must hold")] = 100
+    severity: Literal["warning", "critical"] = "critical"
+
+    def __post_init__(self) -> None:
+        if (self.below is None) == (self.above is None):
+            raise ValueError("expected exactly one of below and above")
+
+
+class PerformanceSettings(Settings, frozen=True):
+    """Rolling metrics on outcomes."""
+
+    windows: tuple[WindowSettings, ...] = (WindowSettings(last=1000), WindowSettings(duration_ms=HOUR_MS))
+    max_window_outcomes: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=1_000_000,
+            description="outcomes kept per model version; longer windows are truncated, and say so",
+        ),
+    ] = 5000
+    rules: tuple[PerformanceRule, ...] = ()
+    max_classes: Annotated[
+        int,
+        Meta(
+            ge=2, le=10_000, description="class names per model; further ones share the class (other) and are counted"
+        ),
+    ] = 100
+
+
+class AlertSettings(Settings, frozen=True):
+    """The life of an incident."""
+
+    pending_for_ms: Annotated[Millis, Meta(description="how long a cause must last before it fires, event time")] = 0
+    keep_firing_for_ms: Annotated[
+        Millis, Meta(description="how long a cause must be gone before it is resolved, event time")
+    ] = 5 * MINUTE_MS
+    alert_on_warning: Annotated[bool, Meta(description="raise an alert at a detector's warning level too")] = False
+    recovered_outcomes: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=100_000,
+            description="outcomes over which the loss must be back near its reference before concept drift is gone",
+        ),
+    ] = 200
+    max_incidents: Annotated[
+        int, Meta(ge=1, le=10_000, description="open incidents per model; causes beyond it are counted")
+    ] = 100
+
+
+class FineTuneSettings(Settings, frozen=True):
+    """When a model is to be trained on, and how it is followed."""
+
+    enabled: bool = True
+    on: Annotated[
+        tuple[Literal["concept_drift", "performance", "data_drift", "label_drift", "prediction_drift"], ...],
+        Meta(description="kinds of incident that ask for fine-tuning"),
+    ] = ("concept_drift", "performance")
+    mode: Annotated[
+        Literal["auto", "stateful", "stateless"],
+        Meta(
+            description="stateful continues from the current model, stateless trains from scratch; "
+            "auto: stateful unless the last stateful attempt did not help"
+        ),
+    ] = "auto"
+    min_labels: Annotated[
+        Count, Meta(description="labelled outcomes since the change point before a trigger is sent")
+    ] = 200
+    acknowledge_within_ms: Annotated[
+        Millis, Meta(description="a trigger nobody acknowledged by then has timed out, event time")
+    ] = HOUR_MS
+    complete_within_ms: Annotated[Millis, Meta(description="a run not completed by then has timed out, event time")] = (
+        DAY_MS
+    )
+    verify_outcomes: Annotated[
+        Count, Meta(description="outcomes of the new version that decide whether it is better")
+    ] = 200
+    verify_within_ms: Annotated[Millis, Meta(description="verification ends undecided after this, event time")] = DAY_MS
+    cooldown_ms: Annotated[Millis, Meta(description="no new trigger for this long after one has ended, event time")] = (
+        10 * MINUTE_MS
+    )
+    max_attempts: Annotated[Count, Meta(description="triggers for one incident; after that people must act")] = 3
+
+
+class ReferenceProfile(Settings, frozen=True):
+    """A stored reference window, as `tidegauge profile` writes it."""
+
+    path: Annotated[str | None, Meta(description="JSON file; null: learn from the first events")] = None
+
+
+class ModelProfile(Settings, frozen=True):
+    """How one model is watched. A model without a section of its own gets the default profile."""
+
+    problem: Annotated[
+        Problem,
+        Meta(
+            description="auto: strings and booleans are classes, numbers with score or probabilities too, "
+            "whole numbers too, other numbers are regression; decided by the first prediction"
+        ),
+    ] = "auto"
+    positive_label: Annotated[
+        str | None,
+        Meta(
+            description="binary: the class that score speaks of; null: the greater of the two names, as in scikit-learn"
+        ),
+    ] = None
+    segments: Annotated[
+        tuple[str, ...], Meta(description="segment names whose values get performance metrics of their own")
+    ] = ()
+    max_segment_values: Annotated[
+        Count, Meta(description="values per segment; further ones are counted, not watched")
+    ] = 20
+    reference: ReferenceProfile = ReferenceProfile()
+    concept_drift: ConceptDriftSettings = ConceptDriftSettings()
+    feature_drift: FeatureDriftSettings = FeatureDriftSettings()
+    prediction_drift: PredictionDriftSettings = PredictionDriftSettings()
+    label_drift: LabelDriftSettings = LabelDriftSettings()
+    data_quality: DataQualitySettings = DataQualitySettings()
+    latency: LatencySettings = LatencySettings()
+    performance: PerformanceSettings = PerformanceSettings()
+    alerts: AlertSettings = AlertSettings()
+    fine_tune: FineTuneSettings = FineTuneSettings()
+    snapshot_interval_ms: Annotated[
+        int, Meta(ge=100, description="event time between two metric snapshots of a model with new events")
+    ] = MINUTE_MS
+
+
+class JoinSettings(Settings, frozen=True):
+    """The join of predictions and labels."""
+
+    label_horizon_ms: Annotated[Count, Meta(description="how long a prediction waits for its label, event time")] = (
+        7 * DAY_MS
+    )
+    orphan_horizon_ms: Annotated[
+        Count, Meta(description="how long a label waits for its prediction, event time; then it is a dead letter")
+    ] = HOUR_MS
+    correction_horizon_ms: Annotated[
+        Millis,
+        Meta(description="how long a joined prediction is remembered for corrections and duplicates, event time"),
+    ] = DAY_MS
+    max_entries: Annotated[
+        int, Meta(ge=1000, description="entries of a task; beyond it the oldest are evicted and counted")
+    ] = 10_000_000
+    max_bytes: Annotated[
+        int, Meta(ge=1_000_000, description="bytes of a task's entries; beyond it the oldest are evicted and counted")
+    ] = 2_000_000_000
+
+
+class CoreSettings(Settings, frozen=True):
+    """Everything that a task's core needs to know."""
+
+    default: ModelProfile = ModelProfile()
+    models: Annotated[dict[str, ModelProfile], Meta(description="model_id to profile")] = {}
+    join: JoinSettings = JoinSettings()
+    allowed_lateness_ms: Annotated[
+        Millis, Meta(description="the watermark stays this far behind the newest event time")
+    ] = 0
+    tick_ms: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="timers (metric snapshots, pending_for, expiry, time-outs) fire when the watermark passes "
+            "a multiple of this, milliseconds",
+        ),
+    ] = 10_000
+    max_future_ms: Annotated[
+        Millis,
+        Meta(
+            description="an event time this far ahead of the record's timestamp is a dead letter: "
+            "it would expire all waiting predictions"
+        ),
+    ] = HOUR_MS
+    max_record_bytes: Annotated[
+        int, Meta(ge=1000, description="a larger record is a dead letter and is not parsed")
+    ] = 1_048_576
+    max_models: Annotated[
+        Count, Meta(description="model versions watched per task; events of further ones are dead letters")
+    ] = 10_000
+    dead_letter_payload_bytes: Annotated[
+        int, Meta(ge=0, le=100_000, description="bytes of a bad record kept in its dead letter")
+    ] = 1024
+
+    def profile(self, model_id: str) -> ModelProfile:
+        """Give the model's own profile, else the default."""
+        return self.models.get(model_id, self.default)

@@ -1,0 +1,60 @@
+"""State at rest: plain, versioned, checked data. One entry is one record of the changelog.
+
+Layout of an entry: 4 bytes CRC-32 of the rest, big-endian; then MessagePack of [format, kind, version, payload].
+"""
+
+import zlib
+from typing import Any
+
+import msgspec
+
+FORMAT = 1
+"""Layout of the envelope itself. It rises only if the bytes above change."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[int, str, int, Any]).decode
+
+
+class CorruptStateError(ValueError):
+    """An entry's bytes are damaged."""
+
+
+class NewerStateError(ValueError):
+    """An entry was written by a newer version of the program."""
+
+
+def encode_entry(kind: str, version: int, payload: Any) -> bytes:
+    """Seal a payload of plain data."""
+    body = _encode((FORMAT, kind, version, payload))
+    return zlib.crc32(body).to_bytes(4, "big") + body
+
+
+def decode_entry(data: bytes, kind: str, version: int, where: str) -> tuple[int, Any]:
+    """Open a sealed payload: (the version that wrote it, the payload).
+
+    `where` names the entry in errors. Raises CorruptStateError when the checksum or the layout is wrong, and
+    NewerStateError when it was written by a version that this program does not know.
+    """
+    body = data[4:]
+    if len(data) < 5 or zlib.crc32(body).to_bytes(4, "big") != data[:4]:
+        raise CorruptStateError(f"{where}: checksum does not fit the {len(data)} bytes")
+    try:
+        layout, found, written, payload = _decode(body)
+    except msgspec.MsgspecError as error:
+        raise CorruptStateError(f"{where}: {error}") from error
+    if found != kind:
+        raise CorruptStateError(f"{where}: expected an entry of kind {kind}, got {found}")
+    if layout > FORMAT or written > version:
+        raise NewerStateError(
+            f"{where}: {kind} version {written} (format {layout}) was written by a newer program; "
+            f"this one knows {version} (format {FORMAT}). Run the newer program, or rebuild the state from the inputs"
+        )
+    return written, payload
+
+
+def kind_of(data: bytes) -> str | None:
+    """Read the kind of an entry; None where it cannot be read."""
+    try:
+        return str(_decode(data[4:])[1])
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,272 @@
+"""The core of one task: records in, outputs and state out. Pure: same records in same steps give the same bytes.
+
+A step's records are merged (intake), turned into columns (prepare), and flow in stretches: a stretch ends where a timer
+may fire (the watermark reaches a multiple of `tick_ms`) or a command applies. Within a stretch the join and every
+monitor work on whole columns. Where a batch happens to end changes nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+
+from service.core.columns import Corrections, Int, Outcomes, Predictions
+from service.core.dead_letters import from_event
+from service.core.effects import Caused, StepResult
+from service.core.intake import Intake, Merged, Positions, Role
+from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate
+from service.core.model import ModelMonitor, VersionBatch
+from service.core.prepare import ControlRow, PredictionBatch, Prepared, TaskTopics, prepare
+from service.core.roster import Roster
+from service.core.settings import CoreSettings
+from service.core.stretch import Stretch, Stretches, find_stops, rows_by_place
+from service.core.task_state import TaskState, read_entry, read_join, read_models
+from service.core.version import VersionMonitor
+
+
+class Task:
+    """One partition number of the inputs: its join, its models, its timers."""
+
+    def __init__(self, settings: CoreSettings, topics: TaskTopics, positions: Positions) -> None:
+        self.settings = settings
+        self.topics = topics
+        self.intake = Intake(positions)
+        self.roster = Roster(settings)
+        self.models: dict[str, ModelMonitor] = {}
+        self.join = JoinBuffer(settings.join)
+        self.sequence = 0
+        """Records taken since the task began."""
+        self._newest_ms = 0
+        self._last_tick = 0
+        self._changed: set[str] = set()
+        self._state = TaskState()
+
+    @property
+    def watermark_ms(self) -> int:
+        """No record is expected any more from before this event time."""
+        return self._newest_ms - self.settings.allowed_lateness_ms
+
+    # -------------------------------------------------------------------------------------------------- step
+
+    def step(self, idle: frozenset[Role], max_records: int) -> StepResult | None:
+        """Take the records whose turn has come; None where there are none."""
+        merged = self.intake.take(idle, max_records)
+        return None if merged is None else self._apply(merged)
+
+    def step_to(self, end: Positions) -> StepResult:
+        """Take exactly the records before `end`, as a step did before."""
+        return self._apply(self.intake.take_to(end))
+
+    def _apply(self, merged: Merged) -> StepResult:
+        count = len(merged.roles)
+        sequence = np.arange(self.sequence, self.sequence + count, dtype=np.int64)
+        newest = np.maximum.accumulate(np.maximum(merged.keys, self._newest_ms))
+        watermark_ms = newest - self.settings.allowed_lateness_ms
+        prepared = prepare(merged, sequence, watermark_ms, self.roster, self.topics)
+        outputs = prepared.dead
+        self._flow(prepared, outputs)
+        self.sequence += count
+        if count:
+            self._newest_ms = int(newest[-1])
+        outputs.sort(key=_by_sequence)
+        return StepResult([caused.output for caused in outputs], merged.end, merged.forced, count)
+
+    def _flow(self, prepared: Prepared, outputs: list[Caused]) -> None:
+        stretches = Stretches(prepared, self.roster)
+        for stop in find_stops(prepared, self.settings.tick_ms, self._last_tick):
+            self._observe(prepared, stretches.until(stop.sequence), outputs)
+            if stop.tick_ms is not None:
+                self._last_tick = stop.tick_ms // self.settings.tick_ms
+                self._tick(stop.tick_ms, stop.sequence, outputs)
+            if stop.control is not None:
+                self._command(stop.control, outputs)
+        self._observe(prepared, stretches.until(None), outputs)
+
+    # --------------------------------------------------------------------------------------------- stretches
+
+    def _observe(self, prepared: Prepared, stretch: Stretch, outputs: list[Caused]) -> None:
+        if not len(stretch.sequence):
+            return
+        result = self.join.apply(stretch.ops)
+        batches = _batches(prepared, stretch, result)
+        for place in sorted(batches):
+            key = self.roster.versions[place]
+            outputs.extend(self._model(key.model_id).observe(key.model_version, batches[place]))
+        self._count(prepared, stretch, result)
+        if len(result.evicted.labels):
+            self._bury_orphans(result.evicted, int(stretch.sequence[-1]), outputs, "the join was full")
+
+    def _model(self, model_id: str) -> ModelMonitor:
+        self._changed.add(model_id)
+        monitor = self.models.get(model_id)
+        if monitor is None:
+            model = self.roster.model(model_id)
+            if model is None:
+                raise KeyError(model_id)
+            monitor = self.models[model_id] = ModelMonitor(model, self.topics)
+        return monitor
+
+    def _version(self, place: int) -> VersionMonitor:
+        key = self.roster.versions[place]
+        return self._model(key.model_id).version(key.model_version)
+
+    def _count(self, prepared: Prepared, stretch: Stretch, result: JoinResult) -> None:
+        places = prepared.predictions.place[stretch.first_prediction :][: len(result.new_prediction)]
+        for place, rows in rows_by_place(places, ~result.new_prediction):
+            self._version(place).counts.add("duplicates", len(rows))
+        for place, rows in rows_by_place(result.evicted.predictions["monitor"].astype(np.int64)):
+            self._version(place).counts.add("evicted", len(rows))
+        duplicate = result.label_fate == LabelFate.DUPLICATE
+        models = prepared.labels.place[stretch.first_label :][: len(result.label_fate)]
+        for place, rows in rows_by_place(models, duplicate):
+            self._model(self.roster.models[place].model_id).count_duplicate_labels(len(rows))
+
+    # ------------------------------------------------------------------------------------ timers and commands
+
+    def _tick(self, now_ms: int, sequence: int, outputs: list[Caused]) -> None:
+        gone = self.join.expire(now_ms)
+        for place, rows in rows_by_place(gone.predictions["monitor"].astype(np.int64)):
+            self._version(place).counts.add("expired", len(rows))
+        self._bury_orphans(gone, sequence, outputs, "no prediction with its id came in time")
+        for model_id in sorted(self.models):
+            model = self.models[model_id]
+            if model.next_deadline_ms() <= now_ms:
+                self._changed.add(model_id)
+                outputs.extend(model.tick(now_ms, sequence))
+
+    def _bury_orphans(self, gone: Gone, sequence: int, outputs: list[Caused], why: str) -> None:
+        for row in gone.labels:
+            letter = from_event(
+                "unknown_prediction",
+                f"$.prediction_id: {why}",
+                "$.prediction_id",
+                self.topics.labels,
+                self.topics.partition,
+                int(row["offset"]),
+                int(row["time_ms"]),
+                self.roster.models[int(row["model"])].model_id,
+            )
+            outputs.append(Caused(sequence, letter))
+
+    def _command(self, row: ControlRow, outputs: list[Caused]) -> None:
+        if self.roster.model(row.event.model_id) is not None:
+            outputs.extend(self._model(row.event.model_id).command(row))
+            return
+        letter = from_event(
+            "unknown_model",
+            f"$.model_id: no event of {row.event.model_id} has been seen",
+            "$.model_id",
+            self.topics.control,
+            self.topics.partition,
+            row.offset,
+            row.event.event_time_ms,
+            row.event.model_id,
+        )
+        outputs.append(Caused(row.sequence, letter))
+
+    # ------------------------------------------------------------------------------------------------- state
+
+    def changed_state(self) -> dict[str, bytes | None]:
+        """Give the entries that changed since the last call (None: removed). They count as stored from now on."""
+        header = {
+            "sequence": self.sequence,
+            "newest_ms": self._newest_ms,
+            "last_tick": self._last_tick,
+            "clocks_ms": list(self.intake.clocks_ms),
+            "roster": self.roster.snapshot(),
+            "models": list(self.models),
+        }
+        changed = self._state.changes(header, self.join, self.models, self.roster, self._changed)
+        self._changed.clear()
+        return changed
+
+    @classmethod
+    def restore(
+        cls, settings: CoreSettings, topics: TaskTopics, positions: Positions, entries: Mapping[str, bytes]
+    ) -> Self:
+        """Make the task that gave these entries at these positions.
+
+        Raises CorruptStateError, NewerStateError or StateError that names the entry.
+        """
+        task = cls(settings, topics, positions)
+        task._state.adopt(entries)
+        header = read_entry(entries, "task", "task")
+        task.sequence = header["sequence"]
+        task._newest_ms = header["newest_ms"]
+        task._last_tick = header["last_tick"]
+        control, predictions, labels = header["clocks_ms"]
+        task.intake = Intake(positions, (control, predictions, labels))
+        task.roster.restore(header["roster"])
+        task.join = read_join(entries, settings.join)
+        task.models = read_models(header["models"], task.roster, topics, entries)
+        return task
+
+
+def _by_sequence(caused: Caused) -> int:
+    return caused.sequence
+
+
+def _batches(prepared: Prepared, stretch: Stretch, result: JoinResult) -> dict[int, VersionBatch]:
+    """Sort what happened in a stretch by model version."""
+    batches: dict[int, VersionBatch] = {}
+    predictions, first = prepared.predictions, stretch.first_prediction
+    places = predictions.place[first : first + len(result.new_prediction)]
+    for place, rows in rows_by_place(places, result.new_prediction):
+        batches[place] = VersionBatch(predictions=_predictions(predictions, rows + first))
+    joined = result.outcomes
+    for place, rows in rows_by_place(joined.predictions["monitor"].astype(np.int64)):
+        outcomes = _outcomes(stretch, result, rows)
+        batches[place] = batches.get(place, VersionBatch())._replace(outcomes=outcomes)
+    corrected = result.corrections
+    for place, rows in rows_by_place(corrected.predictions["monitor"].astype(np.int64)):
+        corrections = _corrections(stretch, result, rows)
+        batches[place] = batches.get(place, VersionBatch())._replace(corrections=corrections)
+    return batches
+
+
+def _predictions(batch: PredictionBatch, rows: Int) -> Predictions:
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    at: Int | slice = slice(start, stop) if stop - start == len(rows) else rows
+    events = batch.events[at] if isinstance(at, slice) else [batch.events[row] for row in rows.tolist()]
+    return Predictions(
+        sequence=batch.sequence[at],
+        watermark_ms=batch.watermark_ms[at],
+        time_ms=batch.time_ms[at],
+        offset=batch.offset[at],
+        value=batch.value[at],
+        score=batch.score[at],
+        latency_ms=batch.latency_ms[at],
+        error=batch.error[at],
+        weight=batch.weight[at],
+        features=[event.features for event in events],
+    )
+
+
+def _outcomes(stretch: Stretch, result: JoinResult, rows: Int) -> Outcomes:
+    joined = result.outcomes
+    operation, predictions, labels = joined.operation[rows], joined.predictions[rows], joined.labels[rows]
+    return Outcomes(
+        sequence=stretch.sequence[operation],
+        watermark_ms=stretch.watermark_ms[operation],
+        prediction_time_ms=predictions["time_ms"],
+        label_time_ms=labels["time_ms"],
+        prediction_offset=predictions["offset"],
+        label_offset=labels["offset"],
+        predicted=predictions["value"],
+        actual=labels["value"],
+        score=predictions["score"],
+        weight=predictions["weight"].astype(np.float64),
+        segments=predictions["segments"].astype(np.int64),
+        probabilities=[joined.extras[row] for row in rows.tolist()],
+    )
+
+
+def _corrections(stretch: Stretch, result: JoinResult, rows: Int) -> Corrections:
+    corrected = result.corrections
+    return Corrections(
+        sequence=stretch.sequence[corrected.operation[rows]],
+        watermark_ms=stretch.watermark_ms[corrected.operation[rows]],
+        prediction_offset=corrected.predictions["offset"][rows],
+        actual=corrected.labels["value"][rows],
+        label_offset=corrected.labels["offset"][rows],
+    )

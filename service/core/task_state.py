@@ -1,0 +1,143 @@
+"""A task's state as entries: names to sealed bytes, each small enough for a record of the log.
+
+task                              header: clocks, roster, names of the models
+join/<block>                      packed blocks of the join; sealed by the join itself
+model/<model_id>                  policies and timers
+version/<place>                   monitors of one version (place in the roster)
+version/<place>/outcomes/<block>  blocks of its window of outcomes
+<any of these>/parts/<number>     where it is too long for one record; the entry itself says how many
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from detectors.protocol import State
+from service.core.join import JoinBuffer
+from service.core.model import ModelMonitor
+from service.core.prepare import TaskTopics
+from service.core.roster import Roster
+from service.core.settings import JoinSettings
+from service.core.state import CorruptStateError, decode_entry, encode_entry, kind_of
+from service.core.version import VersionMonitor
+
+VERSIONS = {"task": 1, "model": 1, "version": 1, "outcomes": 1}
+MAX_ENTRY_BYTES = 900_000
+"""Longer entries are cut into parts: a broker takes records of 1 MiB by default."""
+
+
+class TaskState:
+    """Writes entries, and remembers what a shorter one leaves over."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, int] = {}
+
+    def changes(
+        self,
+        header: State,
+        join: JoinBuffer,
+        models: Mapping[str, ModelMonitor],
+        roster: Roster,
+        changed: Iterable[str],
+    ) -> dict[str, bytes | None]:
+        """Give all entries that changed (None: removed), the header always. They count as stored from now on."""
+        entries = self._put("task", "task", header)
+        blocks = join.changed_blocks()
+        entries.update((f"join/{key}", block) for key, block in blocks.blocks)
+        entries.update((f"join/{key}", None) for key in blocks.vanished)
+        for model_id in sorted(changed):
+            model = models[model_id]
+            entries.update(self._put(f"model/{model_id}", "model", model.snapshot()))
+            for version in model.versions.values():
+                place = roster.place_of(model_id, version.model_version)
+                entries.update(self._version(f"version/{place}", version))
+        return entries
+
+    def _version(self, name: str, version: VersionMonitor) -> dict[str, bytes | None]:
+        entries = self._put(name, "version", version.snapshot())
+        blocks, vanished = version.window.changed_blocks()
+        for key, block in blocks:
+            entries.update(self._put(f"{name}/outcomes/{key}", "outcomes", block))
+        for key in vanished:
+            entries.update(self._remove(f"{name}/outcomes/{key}"))
+        return entries
+
+    def _put(self, name: str, kind: str, payload: Any) -> dict[str, bytes | None]:
+        sealed = encode_entry(kind, VERSIONS[kind], payload)
+        before = self._parts.pop(name, 0)
+        if len(sealed) <= MAX_ENTRY_BYTES:
+            entries: dict[str, bytes | None] = {name: sealed}
+            count = 0
+        else:
+            cuts = range(0, len(sealed), MAX_ENTRY_BYTES)
+            entries = {_part(name, at // MAX_ENTRY_BYTES): sealed[at : at + MAX_ENTRY_BYTES] for at in cuts}
+            count = self._parts[name] = len(entries)
+            entries[name] = encode_entry("parts", 1, count)
+        entries.update((_part(name, number), None) for number in range(count, before))
+        return entries
+
+    def _remove(self, name: str) -> dict[str, bytes | None]:
+        gone: dict[str, bytes | None] = {name: None}
+        gone.update((_part(name, number), None) for number in range(self._parts.pop(name, 0)))
+        return gone
+
+    def adopt(self, entries: Mapping[str, bytes]) -> None:
+        """Take note of the parts that are stored."""
+        for name in entries:
+            if "/parts/" in name:
+                owner = name.rpartition("/parts/")[0]
+                self._parts[owner] = self._parts.get(owner, 0) + 1
+
+
+def read_entry(entries: Mapping[str, bytes], name: str, kind: str) -> Any:
+    """Open an entry, put together from its parts. Raises CorruptStateError or NewerStateError that names it."""
+    sealed = entries.get(name)
+    if sealed is None:
+        raise CorruptStateError(f"{name}: missing")
+    count = _count_of_parts(sealed, name)
+    if count:
+        parts = [entries.get(_part(name, number)) for number in range(count)]
+        if None in parts:
+            raise CorruptStateError(f"{_part(name, parts.index(None))}: missing")
+        sealed = b"".join(part for part in parts if part is not None)
+    return decode_entry(sealed, kind, VERSIONS[kind], name)[1]
+
+
+def _count_of_parts(sealed: bytes, name: str) -> int:
+    return int(decode_entry(sealed, "parts", 1, name)[1]) if kind_of(sealed) == "parts" else 0
+
+
+def _part(name: str, number: int) -> str:
+    return f"{name}/parts/{number}"
+
+
+def read_join(entries: Mapping[str, bytes], settings: JoinSettings) -> JoinBuffer:
+    """Restore the join."""
+    return JoinBuffer.restore(settings, _below(entries, "join/"))
+
+
+def read_models(
+    names: Iterable[str], roster: Roster, topics: TaskTopics, entries: Mapping[str, bytes]
+) -> dict[str, ModelMonitor]:
+    """Restore the models."""
+    outcomes: dict[str, dict[str, bytes]] = {}
+    for name in entries:
+        owner, found, block = name.partition("/outcomes/")
+        if found and "/parts/" not in block:
+            outcomes.setdefault(owner, {})[block] = read_entry(entries, name, "outcomes")
+    models = {}
+    for model_id in names:
+        model = roster.model(model_id)
+        if model is None:
+            raise CorruptStateError(f"task: the roster does not know {model_id}, which is watched")
+        state = read_entry(entries, f"model/{model_id}", "model")
+        versions = {}
+        for model_version in state["versions"]:
+            name = f"version/{roster.place_of(model_id, model_version)}"
+            versions[model_version] = (read_entry(entries, name, "version"), outcomes.get(name, {}))
+        models[model_id] = ModelMonitor(model, topics)
+        models[model_id].restore(state, versions)
+    return models
+
+
+def _below(entries: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}

@@ -1,0 +1,271 @@
+"""Everything that is watched of one model version."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from detectors.protocol import State
+from schemas.identity import derive_id
+from schemas.outputs import Evidence, LabelCoverage, MetricSnapshot, WindowMetrics
+from service.core.columns import Corrections, Int, Outcomes, Predictions
+from service.core.findings import Finding, Level
+from service.core.inputs.blocks import RowTimes
+from service.core.inputs.feature_monitor import FeatureMonitor
+from service.core.inputs.latency import LatencyMonitor
+from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
+from service.core.loss import LossFeed, LossMonitor
+from service.core.metrics import OutcomeWindow, QuantileHistogram, loss, positive_class, window_metrics
+from service.core.roster import Model
+from service.core.settings import PerformanceRule
+
+_VERSION = 1
+
+_NOW = 1 << 62
+
+
+class JoinCounts:
+    """What the join did with a version's predictions and their labels, since the version was first seen."""
+
+    FIELDS = (
+        "predictions",
+        "errors",
+        "duplicates",
+        "expired",
+        "evicted",
+        "corrected",
+        "corrections_late",
+        "labels_duplicate",
+        "unusable_outcomes",
+    )
+
+    def __init__(self) -> None:
+        self.values = dict.fromkeys(self.FIELDS, 0)
+
+    def add(self, name: str, count: int) -> None:
+        """Count."""
+        self.values[name] += count
+
+
+class VersionMonitor:
+    """Watches one model version: its inputs, its answers, and, as labels come, its performance."""
+
+    def __init__(self, model: Model, model_version: str) -> None:
+        self._model = model
+        self._profile = model.profile
+        self.model_version = model_version
+        profile = model.profile
+        self.counts = JoinCounts()
+        self.features = FeatureMonitor(profile.feature_drift, profile.data_quality)
+        self.predictions = PredictionMonitor(profile.feature_drift)
+        self.labels = LabelMonitor(profile.feature_drift)
+        self.latency = LatencyMonitor(profile.latency)
+        self._is_regression = model.problem == "regression"
+        # The loss of a class is the same whether there are two of them or more, so a third one changes nothing here.
+        self.window = OutcomeWindow(
+            "regression" if self._is_regression else "multiclass", profile.performance.max_window_outcomes
+        )
+        self.loss = LossMonitor(
+            profile.concept_drift, profile.alerts.recovered_outcomes, bernoulli=not self._is_regression
+        )
+        self._label_delay = QuantileHistogram()
+        self._breached: set[str] = set()
+        self._newest: Int = np.empty(0, dtype=np.int64)
+        """Numbers of the predictions observed last: outcomes are judged after them, as of an earlier record."""
+        self._interval_start_ms: int | None = None
+        self._interval_predictions = 0
+        self._interval_errors = 0
+
+    # ------------------------------------------------------------------------------------------- observe
+
+    def observe_predictions(self, predictions: Predictions) -> list[Finding]:
+        """Take predictions in order; give what the monitors of inputs and answers find."""
+        if self._interval_start_ms is None:
+            self._interval_start_ms = int(predictions.watermark_ms[0])
+        failed = int(predictions.error.sum())
+        self.counts.add("predictions", len(predictions.sequence))
+        self.counts.add("errors", failed)
+        self._newest = predictions.sequence[~predictions.error]
+        self._interval_predictions += len(predictions.sequence)
+        self._interval_errors += failed
+        times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
+        findings = self.features.observe(predictions)
+        if self._profile.prediction_drift.enabled:
+            findings += self.predictions.observe_predictions(predictions, self._classes)
+        findings += self.latency.observe(predictions.latency_ms, predictions.error, times)
+        return findings
+
+    def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
+        """Take the labels and delays of outcomes in order; give what is found of the labels themselves."""
+        delays = np.maximum(outcomes.label_time_ms - outcomes.prediction_time_ms, 0)
+        self._label_delay.add(delays.astype(np.float64))
+        if not self._profile.label_drift.enabled:
+            return []
+        return self.labels.observe_outcomes(outcomes, self._classes)
+
+    def feed(self, outcomes: Outcomes) -> LossFeed:
+        """Begin to take outcomes into the window; see LossFeed. Those of failed calls have no loss and are left out."""
+        problem = self.window.problem
+        losses = loss(problem, outcomes.predicted, outcomes.actual)
+        usable = np.isfinite(losses)
+        if not usable.all():
+            self.counts.add("unusable_outcomes", int((~usable).sum()))
+            outcomes, losses = outcomes.where(usable), losses[usable]
+        return self.loss.feed(outcomes, losses, self.window)
+
+    def correct(self, corrections: Corrections) -> None:
+        """Replace labels of outcomes that the window still holds."""
+        found = self.window.correct(corrections.prediction_offset, corrections.actual, corrections.label_offset)
+        self.counts.add("corrected", int(found.sum()))
+        self.counts.add("corrections_late", int((~found).sum()))
+
+    def reset(self) -> None:
+        """Learn all references anew; counts and window stay."""
+        self.features.reset()
+        self.predictions.reset()
+        self.labels.reset()
+        self.latency.reset()
+        self.loss.reset(self.window.total)
+        self._breached.clear()
+
+    @property
+    def _classes(self) -> list[str] | None:
+        return None if self._is_regression else list(self._model.table.names)
+
+    # ---------------------------------------------------------------------------------------------- tell
+
+    def coverage(self, sequence: int) -> LabelCoverage:
+        """Say how many of the predictions up to a record have labels."""
+        later = len(self._newest) - int(np.searchsorted(self._newest, sequence, side="right"))
+        answered = self.counts.values["predictions"] - self.counts.values["errors"] - later
+        ratio = self.window.total / answered if answered else 0.0
+        return LabelCoverage(predictions=answered, outcomes=self.window.total, ratio=ratio)
+
+    def metrics(self, now_ms: int) -> tuple[WindowMetrics, ...]:
+        """Compute the rolling metrics of all windows at a moment of event time."""
+        problem = self._model.resolved
+        names = self._model.table.names
+        positive = positive_class(names, self._profile.positive_label) if problem == "binary" else None
+        return tuple(
+            window_metrics(problem, window.name, self.window.select(window, now_ms), names, positive)
+            for window in self._profile.performance.windows
+        )
+
+    def tell(self, now_ms: int) -> MetricSnapshot:
+        """Describe the version at a moment of event time, and begin a new interval."""
+        counts = self.counts.values
+        seconds = max(now_ms - (self._interval_start_ms or now_ms), 0) / 1000
+        labelled = self.coverage(_NOW)
+        snapshot = MetricSnapshot(
+            snapshot_id=derive_id("snapshot", self._model.model_id, self.model_version, now_ms),
+            model_id=self._model.model_id,
+            model_version=self.model_version,
+            event_time_ms=now_ms,
+            predictions_total=counts["predictions"],
+            outcomes_total=self.window.total,
+            errors_total=counts["errors"],
+            predictions_duplicate_total=counts["duplicates"],
+            predictions_evicted_total=counts["evicted"],
+            labels_expired_total=counts["expired"],
+            labels_duplicate_total=counts["labels_duplicate"],
+            labels_corrected_total=counts["corrected"],
+            label_coverage_ratio=labelled.ratio if labelled.predictions else None,
+            label_delay_ms=self._label_delay.percentiles(),
+            latency_ms=self.latency.percentiles(),
+            throughput_per_second=self._interval_predictions / seconds if seconds else None,
+            error_rate=self._interval_errors / self._interval_predictions if self._interval_predictions else None,
+            windows=self.metrics(now_ms),
+            detectors=self.loss.verdicts(),
+            drift={**self.features.drift(), **_bracketed(self.predictions.drift()), **_bracketed(self.labels.drift())},
+            data_quality=self.features.quality(),
+            limits={name: hits for name, hits in self._limits().items() if hits},
+        )
+        self._label_delay.reset()
+        self.latency.begin_interval()
+        self._interval_start_ms = now_ms
+        self._interval_predictions = self._interval_errors = 0
+        return snapshot
+
+    def _limits(self) -> dict[str, int]:
+        return {
+            **self.features.limits(),
+            "max_classes": getattr(self._model.table, "overflowed", 0),
+            "probabilities_dropped": self.window.vectors_dropped_total,
+        }
+
+    def judge_rules(self, windows: tuple[WindowMetrics, ...], sequence: int, now_ms: int) -> Iterator[Finding]:
+        """Hold the rolling metrics against the performance rules; give what changed."""
+        by_name = {window.window: window for window in windows}
+        for rule in self._profile.performance.rules:
+            window = by_name.get(rule.window)
+            value = None if window is None else window.values.get(rule.metric)
+            if window is None or value is None or window.count < rule.min_count:
+                continue
+            subject = f"{rule.metric}@{rule.window}"
+            breached = value < rule.below if rule.below is not None else value > (rule.above or 0.0)
+            if breached != (subject in self._breached):
+                (self._breached.add if breached else self._breached.discard)(subject)
+                yield _rule_finding(rule, subject, value, window, sequence, now_ms, breached=breached)
+
+    # --------------------------------------------------------------------------------------------- state
+
+    def snapshot(self) -> State:
+        """Give everything but the rows of the window, which `changed_blocks` gives."""
+        return {
+            "version": _VERSION,
+            "regression": self._is_regression,
+            "counts": dict(self.counts.values),
+            "features": self.features.snapshot(),
+            "predictions": self.predictions.snapshot(),
+            "labels": self.labels.snapshot(),
+            "latency": self.latency.snapshot(),
+            "window": self.window.snapshot(),
+            "loss": self.loss.snapshot(),
+            "label_delay": self._label_delay.snapshot(),
+            "breached": sorted(self._breached),
+            "interval": [self._interval_start_ms, self._interval_predictions, self._interval_errors],
+        }
+
+    def restore(self, state: State, blocks: Mapping[str, bytes]) -> None:
+        """Take over a snapshot and the window's blocks."""
+        self.counts.values.update(state["counts"])
+        self.features.restore(state["features"])
+        self.predictions.restore(state["predictions"])
+        self.labels.restore(state["labels"])
+        self.latency.restore(state["latency"])
+        self.window.restore(state["window"], blocks)
+        self.loss.restore(state["loss"])
+        self._label_delay.restore(state["label_delay"])
+        self._breached = set(state["breached"])
+        self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]
+
+
+def _bracketed(drift: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Tell the model's own answers from features that may have the same names."""
+    return {f"({name})": ratio for name, ratio in drift.items()}
+
+
+def _rule_finding(
+    rule: PerformanceRule,
+    subject: str,
+    value: float,
+    window: WindowMetrics,
+    sequence: int,
+    now_ms: int,
+    *,
+    breached: bool,
+) -> Finding:
+    limit = rule.below if rule.below is not None else rule.above
+    threshold = 0.0 if limit is None else limit
+    evidence = Evidence(
+        detector="rule", subject=subject, statistic=value, threshold=threshold, sample_count=window.count, after=value
+    )
+    return Finding(
+        sequence=sequence,
+        time_ms=now_ms,
+        kind="performance",
+        subject=subject,
+        level=Level.DRIFT if breached else Level.STABLE,
+        severity=rule.severity,
+        evidence=(evidence,),
+        resolution=None if breached else f"{rule.metric} over {rule.window} is {value:.4g} again",
+    )

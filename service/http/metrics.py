@@ -1,0 +1,169 @@
+"""What Prometheus sees. Read when asked for, from numbers that the tasks keep anyway.
+
+Labels are bounded: roles and partitions by the topics, models by core.max_models, features by max_series_per_model.
+Identifiers of events are never labels.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from schemas.outputs import MetricSnapshot
+
+
+class TaskNumbers(Protocol):
+    """What a task tells of itself."""
+
+    commits_total: int
+    snapshots_total: int
+    restarts_total: int
+    steps_total: int
+    forced_steps_total: int
+    watermark_ms: int
+
+    @property
+    def ready(self) -> bool:
+        """Whether it works."""
+        ...
+
+    def by_input(self) -> Iterable[tuple[str, int, int, int]]:
+        """Give (input, records, bytes, lag) of each input."""
+        ...
+
+    def by_output(self) -> Iterable[tuple[str, int]]:
+        """Give (type, count) of each kind of output."""
+        ...
+
+    def dead_letters(self) -> Iterable[tuple[str, int]]:
+        """Give (reason, count)."""
+        ...
+
+    def snapshots(self) -> Iterable[MetricSnapshot]:
+        """Give the newest snapshot of each model version."""
+        ...
+
+
+class Observed(Protocol):
+    """Whose numbers are shown."""
+
+    @property
+    def stats(self) -> Mapping[int, TaskNumbers]:
+        """Partition number to its task's numbers."""
+        ...
+
+
+class _Tasks(Collector):
+    def __init__(self, observed: Observed, max_series_per_model: int) -> None:
+        self._observed = observed
+        self._max_series = max_series_per_model
+
+    def collect(self) -> Iterator[Metric]:
+        stats = dict(self._observed.stats)
+        yield from _input_metrics(stats)
+        yield from _task_metrics(stats)
+        yield from _output_metrics(stats)
+        yield from _model_metrics(
+            [snapshot for task in stats.values() for snapshot in task.snapshots()], self._max_series
+        )
+
+
+def registry_of(observed: Observed, max_series_per_model: int) -> CollectorRegistry:
+    """Make a registry that shows a worker's tasks and their models."""
+    registry = CollectorRegistry()
+    registry.register(_Tasks(observed, max_series_per_model))
+    return registry
+
+
+def _input_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
+    labels = ["input", "partition"]
+    records = CounterMetricFamily("tidegauge_records", "Records read.", labels=labels)
+    size = CounterMetricFamily("tidegauge_read_bytes", "Bytes of records read.", labels=labels)
+    lag = GaugeMetricFamily("tidegauge_lag_records", "Records of the log that are not read yet.", labels=labels)
+    for partition, task in stats.items():
+        for name, count, size_bytes, behind in task.by_input():
+            key = [name, str(partition)]
+            records.add_metric(key, count)
+            size.add_metric(key, size_bytes)
+            lag.add_metric(key, behind)
+    yield from (records, size, lag)
+
+
+def _task_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
+    labels = ["partition"]
+    ready = GaugeMetricFamily("tidegauge_task_ready", "1 while the task has its state and works.", labels=labels)
+    watermark = GaugeMetricFamily("tidegauge_watermark_timestamp_seconds", "Watermark, event time.", labels=labels)
+    counters = {
+        "commits": CounterMetricFamily("tidegauge_commits", "Transactions committed.", labels=labels),
+        "snapshots": CounterMetricFamily("tidegauge_state_snapshots", "Snapshots of state written.", labels=labels),
+        "restarts": CounterMetricFamily(
+            "tidegauge_task_restarts", "Times a failed task was acquired again.", labels=labels
+        ),
+        "steps": CounterMetricFamily("tidegauge_steps", "Steps taken.", labels=labels),
+        "forced_steps": CounterMetricFamily("tidegauge_forced_steps", "Steps that an idle input ended.", labels=labels),
+    }
+    for partition, task in stats.items():
+        key = [str(partition)]
+        ready.add_metric(key, task.ready)
+        watermark.add_metric(key, task.watermark_ms / 1000)
+        for name, counter in counters.items():
+            counter.add_metric(key, getattr(task, f"{name}_total"))
+    yield from (ready, watermark, *counters.values())
+
+
+def _output_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
+    outputs = CounterMetricFamily("tidegauge_outputs", "Output events.", labels=["type", "partition"])
+    dead = CounterMetricFamily(
+        "tidegauge_dead_letters", "Records that could not be used.", labels=["reason", "partition"]
+    )
+    for partition, task in stats.items():
+        for name, count in task.by_output():
+            outputs.add_metric([name, str(partition)], count)
+        for reason, count in task.dead_letters():
+            dead.add_metric([reason, str(partition)], count)
+    yield from (outputs, dead)
+
+
+_TOTALS = {
+    "predictions_total": "Predictions observed.",
+    "outcomes_total": "Predictions joined with their labels.",
+    "errors_total": "Serving calls that failed.",
+    "labels_expired_total": "Predictions whose label did not come in time.",
+}
+
+
+def _model_metrics(snapshots: list[MetricSnapshot], max_series: int) -> Iterator[Metric]:
+    model = ["model_id", "model_version", "segment"]
+    totals = {
+        name: CounterMetricFamily(f"tidegauge_model_{name.removesuffix('_total')}", text, labels=model)
+        for name, text in _TOTALS.items()
+    }
+    value = GaugeMetricFamily("tidegauge_model_metric", "Rolling metric.", labels=[*model, "window", "metric"])
+    drift = GaugeMetricFamily(
+        "tidegauge_feature_drift_ratio", "Drift statistic divided by its threshold.", labels=[*model, "feature"]
+    )
+    left_out = GaugeMetricFamily(
+        "tidegauge_feature_series_left_out", "Features beyond the bound on series.", labels=model
+    )
+    statistic = GaugeMetricFamily(
+        "tidegauge_detector_ratio", "Detector statistic divided by its threshold.", labels=[*model, "detector"]
+    )
+    for snapshot in snapshots:
+        key = [snapshot.model_id, snapshot.model_version, snapshot.segment or ""]
+        for name, family in totals.items():
+            family.add_metric(key, getattr(snapshot, name))
+        for window in snapshot.windows:
+            for metric, number in window.values.items():
+                if number is not None:
+                    value.add_metric([*key, window.window, metric], number)
+        ranked = sorted(((ratio, name) for name, ratio in snapshot.drift.items() if ratio is not None), reverse=True)
+        for ratio, name in ranked[:max_series]:
+            drift.add_metric([*key, name], ratio)
+        left_out.add_metric(key, max(len(ranked) - max_series, 0))
+        for name, verdict in snapshot.detectors.items():
+            now, threshold = verdict.get("statistic"), verdict.get("threshold")
+            if now is not None and threshold:
+                statistic.add_metric([*key, name], now / threshold)
+    yield from (*totals.values(), value, drift, left_out, statistic)

@@ -1,0 +1,67 @@
+"""What a task did since its last commit, and when the next one is due. Knows no log and no clock."""
+
+from service.core.effects import StepResult
+from service.core.intake import Positions
+from service.runtime.changelog import Cut
+from service.runtime.outbox import Outbox
+from service.runtime.settings import RuntimeSettings
+
+
+class Ledger:
+    """Outputs and step boundaries that wait for their commit. Times are seconds of any steady clock."""
+
+    def __init__(
+        self, settings: RuntimeSettings, outbox: Outbox, positions: Positions, number: int, now: float
+    ) -> None:
+        self._settings = settings
+        self.outbox = outbox
+        self.number = number
+        """Of the last commit."""
+        self._start = positions
+        self._steps: list[Positions] = []
+        self._last_forced = True
+        self._committed_at = self._snapshot_at = now
+        self._moved_since_snapshot = False
+
+    def record(self, result: StepResult) -> None:
+        """Take in one step's outputs and boundary."""
+        self.outbox.add(result.outputs)
+        # A step that event time alone cut needs no boundary of its own: merged with the next it gives the same order.
+        if self._steps and not self._last_forced:
+            self._steps[-1] = result.end
+        else:
+            self._steps.append(result.end)
+        self._last_forced = result.forced
+
+    def due(self, now: float) -> bool:
+        """Say whether to commit now."""
+        age_ms = (now - self._committed_at) * 1000
+        if not self._steps:
+            return self._moved_since_snapshot and self.snapshot_due(now)
+        if self.outbox.urgent and age_ms >= self._settings.urgent_commit_interval_ms:
+            return True
+        return age_ms >= self._settings.commit_interval_ms or self.outbox.size_bytes >= self._settings.max_pending_bytes
+
+    def snapshot_due(self, now: float) -> bool:
+        """Say whether the next commit carries a snapshot."""
+        return (now - self._snapshot_at) * 1000 >= self._settings.snapshot_interval_ms
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether anything happened that a snapshot does not hold."""
+        return bool(self._steps) or self._moved_since_snapshot
+
+    def cut(self, watermark_ms: int) -> Cut:
+        """Describe what the next commit covers."""
+        return Cut(self.number + 1, self._start, tuple(self._steps), watermark_ms)
+
+    def committed(self, cut: Cut, now: float, *, snapshot: bool) -> None:
+        """Start afresh behind a cut that the log has."""
+        self.number = cut.number
+        self._start = cut.end
+        self._moved_since_snapshot = not snapshot
+        self._steps = []
+        self._last_forced = True
+        self._committed_at = now
+        if snapshot:
+            self._snapshot_at = now

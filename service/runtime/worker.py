@@ -1,0 +1,150 @@
+"""One process in the group: runs the tasks that it is assigned, and starts again what failed.
+
+An assignment is a hint. A task that is taken away is stopped gracefully, within a bound, before the group is told that
+it may move; a task that fails is acquired again after a growing wait, for as long as it is assigned.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from service.core.state import CorruptStateError, NewerStateError
+from service.eventlog.errors import LogError, OffsetOutOfRangeError
+from service.eventlog.protocol import Assignment, Log, Membership, TopicPartition
+from service.runtime.changelog import StateMismatchError
+from service.runtime.context import TaskContext
+from service.runtime.runner import TaskRunner
+from service.runtime.settings import RuntimeSettings, TopicSettings
+from service.runtime.stats import TaskStats
+
+log = structlog.get_logger(__name__)
+
+PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, OffsetOutOfRangeError)
+"""Errors that trying again cannot mend: a person must decide. The task stays failed and says so."""
+
+MAX_BACKOFF_FACTOR = 60
+PUBLISH_INTERVAL_S = 5.0
+
+
+class _Running:
+    """A task and the coroutine that keeps it going."""
+
+    def __init__(self, context: TaskContext) -> None:
+        self.context = context
+        self._stopped = False
+        self._runner: TaskRunner | None = None
+        self.coroutine = asyncio.create_task(self._supervise(), name=f"task-{context.partition}")
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._runner is not None:
+            self._runner.stop()
+        else:
+            self.coroutine.cancel()
+
+    async def _supervise(self) -> None:
+        context, failures = self.context, 0
+        while not self._stopped:
+            began = asyncio.get_running_loop().time()
+            try:
+                self._runner = TaskRunner(context)
+                await self._runner.run()
+            except PERMANENT as error:
+                self._failed(error)
+                return
+            except Exception as error:  # noqa: BLE001  # whatever it was: drop what is not committed, acquire again
+                self._failed(error)
+            finally:
+                self._runner = None
+            if asyncio.get_running_loop().time() - began > 60:
+                failures = 0
+            if not self._stopped:
+                context.stats.restarts_total += 1
+                await asyncio.sleep(context.settings.restart_backoff_ms / 1000 * min(2**failures, MAX_BACKOFF_FACTOR))
+                failures += 1
+
+    def _failed(self, error: Exception) -> None:
+        stats = self.context.stats
+        stats.phase = "failed"
+        stats.last_error = f"{type(error).__name__}: {error}"
+        expected = isinstance(error, LogError | PERMANENT)
+        log.error("task_failed", partition=self.context.partition, error=stats.last_error, exc_info=not expected)
+
+
+class Worker:
+    """Takes part in the group until it is stopped."""
+
+    def __init__(
+        self,
+        carrier: Log,
+        topics: TopicSettings,
+        settings: RuntimeSettings,
+        make_context: Callable[[int, TaskStats], TaskContext],
+    ) -> None:
+        self._carrier = carrier
+        self._topics = topics
+        self._settings = settings
+        self._make_context = make_context
+        self._running: dict[int, _Running] = {}
+        self.stats: dict[int, TaskStats] = {}
+        self.assigned = False
+        """Whether the group has answered at all."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether all assigned tasks have their state and work."""
+        return self.assigned and all(self.stats[partition].ready for partition in self._running)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set; then stop every task gracefully and leave the group."""
+        async with self._carrier.membership(self._settings.group, list(self._topics.inputs)) as membership:
+            follow = asyncio.create_task(self._follow(membership))
+            publish = asyncio.create_task(self._publish(membership))
+            stopped = asyncio.create_task(stopping.wait())
+            try:
+                await asyncio.wait({follow, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if follow.done():
+                    follow.result()
+            finally:
+                for job in (follow, publish, stopped):
+                    job.cancel()
+                await asyncio.gather(follow, publish, stopped, return_exceptions=True)
+                await self._stop(set(self._running))
+
+    async def _follow(self, membership: Membership) -> None:
+        async for assignment in membership.assignments():
+            await self._assign(membership, assignment)
+
+    async def _assign(self, membership: Membership, assignment: Assignment) -> None:
+        await self._stop(set(self._running) - assignment.tasks)
+        await membership.released(assignment.generation)
+        for partition in sorted(assignment.tasks - set(self._running)):
+            stats = self.stats.setdefault(partition, TaskStats(partition))
+            self._running[partition] = _Running(self._make_context(partition, stats))
+        self.assigned = True
+        log.info("assigned", generation=assignment.generation, tasks=sorted(assignment.tasks))
+
+    async def _stop(self, partitions: set[int]) -> None:
+        leaving = {partition: self._running.pop(partition) for partition in partitions}
+        for running in leaving.values():
+            running.stop()
+        jobs = {running.coroutine for running in leaving.values()}
+        if jobs:
+            _, late = await asyncio.wait(jobs, timeout=self._settings.stop_timeout_ms / 1000)
+            for job in late:  # what it had not committed is done again by the next owner
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+        for partition in leaving:
+            self.stats[partition].phase = "waiting"
+
+    async def _publish(self, membership: Membership) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
+            positions = {
+                TopicPartition(topic, partition): offset
+                for partition in self._running
+                if (committed := self.stats[partition].positions) is not None
+                for topic, offset in zip(self._topics.inputs, committed, strict=True)
+            }
+            await membership.publish_positions(positions)
