@@ -46,8 +46,9 @@ class ADWIN:
     difference to bound and the threshold 1; between checks both stand. `delta` bounds false alarms per check and not
     per run: see docs/detectors.md for measured run lengths.
 
-    `rebase` drops what is older than the boundary of the largest ratio, until no boundary is a change, so that the newer
-    window stays. With `compat="river"` it drops everything as river 0.26 does, and the indices of the drifts are river's.
+    `rebase` drops what is older than the boundary of the largest ratio, until no boundary is a change, so that the
+    newer window stays. With `compat="river"` it drops everything as river 0.26 does, and the indices of the drifts are
+    river's.
 
     State: at most `max_buckets` buckets per power of two, so 160 numbers for 10^8 values, and up to `clock` pending.
     """

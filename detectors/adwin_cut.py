@@ -21,11 +21,11 @@ class CutRule(NamedTuple):
     grace_period: int
 
     def tests(self, width: float) -> bool:
-        """Say whether a window is wide enough. One value has no two parts, and ln ln W needs two, whatever the grace."""
+        """Say whether a window is wide enough: one value has no two parts, and ln ln W needs two."""
         return width > max(1, self.grace_period)
 
     def log_term(self, width: float) -> float:
-        """Give d = ln(2 ln W / delta). By `math.log`: numpy's may differ in the last bit with the layout of its input."""
+        """Give d = ln(2 ln W / delta). By `math.log`: numpy's may differ in the last bit with its input's layout."""
         return math.log(2.0 * math.log(max(width, 2.0)) / self.delta)
 
 

@@ -1,6 +1,7 @@
 """CUSUM, the cumulative sum chart: the fastest test of a known shift in mean, for its run length.
 
-Page, "Continuous inspection schemes", Biometrika 41, 1954; Moustakides, Annals of Statistics 14, 1986, for its optimality.
+Page, "Continuous inspection schemes", Biometrika 41, 1954; Moustakides, Annals of Statistics 14, 1986, for its
+optimality.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,10 +17,11 @@ from detectors.protocol import Domain
 class CUSUM(Incremental):
     """Sums up how far values lie above the reference's mean, floored at zero.
 
-    Values are standardised by the first `reference_size` of them, then frozen: z. The sum is S <- max(0, S + z - k), with k
-    the `allowance` (in standard deviations; half the shift that should be found fastest) plus 1.645 standard errors of the
-    reference's mean. It drifts at the threshold that Siegmund's approximation gives for `run_length`, the mean number of
-    values between false alarms, corrected for skewness. Statistic: S over that threshold; threshold 1.
+    Values are standardised by the first `reference_size` of them, then frozen: z. The sum is S <- max(0, S + z - k),
+    with k the `allowance` (in standard deviations; half the shift that should be found fastest) plus 1.645 standard
+    errors of the reference's mean. It drifts at the threshold that Siegmund's approximation gives for `run_length`,
+    the mean number of values between false alarms, corrected for skewness. Statistic: S over that threshold; threshold
+    1.
 
     State: two dozen numbers.
     """

@@ -70,7 +70,7 @@ class ForgettingRule:
     def verdict(self) -> Verdict:
         """Say the level. The change is put where the error rate was lowest; `mean` is the recent error rate."""
         body = self.body
-        recent = body.count - self._start()
+        recent = body.count - self._start(body.count)
         return Verdict(
             level=body.level,
             statistic=body.statistic,
@@ -80,9 +80,9 @@ class ForgettingRule:
             mean=(body.errors - body.errors_before) / recent if recent else None,
         )
 
-    def _start(self) -> int:
-        """Give how many values came before those of the recent rate: it spans this block and the one before."""
-        return max(0, (self.body.count - 1) // self._memory - 1) * self._memory
+    def _start(self, count: int) -> int:
+        """Give how many values come before those of the recent rate: it spans the block of `count` and the one before."""
+        return max(0, (count - 1) // self._memory - 1) * self._memory
 
     def _turn_block(self) -> None:
         """Where a block of `memory` values is full, let the recent rate forget the block before it."""
@@ -95,7 +95,7 @@ class ForgettingRule:
         count, errors = body.count, body.errors
         if not body.lowest_count or _height(count, errors) <= _height(body.lowest_count, body.lowest_errors):
             body.lowest_count, body.lowest_errors = count, errors
-        recent = count - self._start()
+        recent = count - self._start(count)
         rate = (errors - body.errors_before) / recent
         lowest = min(max(body.lowest_errors / body.lowest_count, self._floor), 1.0 - self._floor)
         body.statistic = (rate - lowest) / math.sqrt(lowest * (1.0 - lowest) * (1.0 / body.lowest_count + 1.0 / recent))
@@ -110,14 +110,10 @@ class ForgettingRule:
         begin = min(max(0, self._warm_start - body.count - 1), len(values))
         taken = len(values)
         if begin < taken:
-            taken = begin + self._judge_warm(counts[begin:], errors[begin:], self._recent_start())
+            taken = begin + self._judge_warm(counts[begin:], errors[begin:], self._start(body.count + 1))
         body.count += taken
         body.errors = int(errors[taken - 1])
         return taken
-
-    def _recent_start(self) -> int:
-        """Give `_start` as it will be once the next value is counted."""
-        return max(0, self.body.count // self._memory - 1) * self._memory
 
     def _judge_warm(self, counts: Values, errors: Values, start: int) -> int:
         """Judge values behind the warm-up; give how many up to and including the first that drifts."""
@@ -147,16 +143,17 @@ class ForgettingRule:
 class DDM(Incremental):
     """Compares the recent error rate with the lowest that the whole stream's error rate has been.
 
-    The lowest rate p0, over n0 values, is where p + s of all values since the reset was smallest, s = sqrt(p (1 - p) / n).
-    The recent rate p1 is that of the last n1 values, `memory` < n1 <= 2 `memory` (all of them, before). The statistic is
-    (p1 - p0) / sqrt(p0 (1 - p0) (1/n0 + 1/n1)), and `drift_level` the threshold, in standard deviations.
+    The lowest rate p0, over n0 values, is where p + s of all values since the reset was smallest, s = sqrt(p (1 - p) /
+    n). The recent rate p1 is that of the last n1 values, `memory` < n1 <= 2 `memory` (all of them, before). The
+    statistic is (p1 - p0) / sqrt(p0 (1 - p0) (1/n0 + 1/n1)), and `drift_level` the threshold, in standard deviations.
 
     Two departures from the paper, each for a defect that users meet. (1) p0 is at least `floor`: after 4,000 correct
-    predictions the paper's p0 and s0 are zero, and one single error is a drift. (2) p1 forgets: the paper's running mean
-    over everything moves ever more slowly, and one in five rises from .1 to .15 is never seen.
+    predictions the paper's p0 and s0 are zero, and one single error is a drift. (2) p1 forgets: the paper's running
+    mean over everything moves ever more slowly, and one in five rises from .1 to .15 is never seen.
 
-    With `compat="river"` the rule is the paper's as river 0.26 computes it, index for index, and the levels are in units
-    of s0. Defaults of `warm_start`, `warning_level`, `drift_level`: 200, 3, 4; with `compat="river"` river's 30, 2, 3.
+    With `compat="river"` the rule is the paper's as river 0.26 computes it, index for index, and the levels are in
+    units of s0. Defaults of `warm_start`, `warning_level`, `drift_level`: 200, 3, 4; with `compat="river"` river's 30,
+    2, 3.
 
     State: eight numbers.
     """

@@ -1,9 +1,9 @@
 """Exponentially weighted means of whole columns, the same wherever the columns are cut.
 
-y <- a y + (1 - a) x is a chain of roundings that no vector operation repeats. Here the rounding is tied to the count of
-values instead: within a block of 32, y_i = a^i (y_0 + (1 - a) sum_j a^-j x_j), where the sum is accumulated in order, and
-the last y of a block is the first of the next. a^-32 is at most 10^32 for a >= .1, and the sum is dominated by its
-latest terms, so that no digits are lost.
+y <- a y + (1 - a) x is a chain of roundings that no vector operation repeats. Here the rounding is tied to the count
+of values instead: within a block of 32, y_i = a^i (y_0 + (1 - a) sum_j a^-j x_j), where the sum is accumulated in
+order, and the last y of a block is the first of the next. a^-32 is at most 10^32 for a >= .1, and the sum is dominated
+by its latest terms, so that no digits are lost.
 """
 
 from functools import lru_cache
@@ -67,7 +67,7 @@ def decayed_column(state: Decay, values: Values, weight: float) -> Values:
     inner = np.add.accumulate(table, axis=1)
     anchors = [state.anchor]
     for total in inner[:-1, -1].tolist():
-        anchors.append(powers.down[-1] * (anchors[-1] + weight * total))  # noqa: PERF401 - each needs the one before
+        anchors.append(powers.down[-1] * (anchors[-1] + weight * total))
     means = powers.downs * (np.array(anchors)[:, None] + weight * inner)
     return np.asarray(means.ravel()[state.phase : state.phase + len(values)])
 

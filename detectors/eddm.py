@@ -142,11 +142,11 @@ class EDDM(Incremental):
     """Compares the distances between errors with the widest they have been.
 
     With w = mean + 2 standard deviations of all distances since the reset, and w_max its largest value so far, the
-    statistic is 1 - w / w_max. The paper calls a loss of 1 - `beta` a drift. But w itself is noisy: for errors at random
-    its relative deviation after m errors is at most 1.2 / sqrt(m) (1/sqrt(m) from the mean, 2 sqrt(2) / sqrt(m) from
-    twice the deviation, in thirds), so that a maximum at 30 errors stands 20 % too high, and the paper's rule alarms in
-    95 % of stable streams. Here the threshold is the larger of 1 - `beta` and `noise_level` sqrt(1/m_max - 1/m), the
-    chance difference of two nested estimates, and the maximum counts from `warm_start` errors on.
+    statistic is 1 - w / w_max. The paper calls a loss of 1 - `beta` a drift. But w itself is noisy: for errors at
+    random its relative deviation after m errors is at most 1.2 / sqrt(m) (1/sqrt(m) from the mean, 2 sqrt(2) / sqrt(m)
+    from twice the deviation, in thirds), so that a maximum at 30 errors stands 20 % too high, and the paper's rule
+    alarms in 95 % of stable streams. Here the threshold is the larger of 1 - `beta` and `noise_level` sqrt(1/m_max -
+    1/m), the chance difference of two nested estimates, and the maximum counts from `warm_start` errors on.
 
     With `compat="river"` the rule is the paper's as river 0.26 computes it (but for ties within rounding: distances are
     summed exactly here).
@@ -173,9 +173,10 @@ class EDDM(Incremental):
             "noise_level": noise_level,
             "compat": compat,
         }
-        if alpha < beta:
+        parameters = checked(EDDM, given)
+        if parameters["alpha"] < parameters["beta"]:
             raise ValueError(f"$.alpha: expected a number of at least beta, {beta}, got {alpha}")
-        self._begin(checked(EDDM, given))
+        self._begin(parameters)
 
     def _rule_for(self, parameters: dict[str, Any]) -> Rule:
         return DistanceRule(parameters)

@@ -137,9 +137,10 @@ class ChartRule:
 class EWMA(Incremental):
     """Watches the exponentially weighted mean of standardised values, each new one with `weight`.
 
-    Values are standardised by the first `reference_size` of them. The statistic is the weighted mean, less 1.645 standard
-    errors of the reference's mean, in its own standard deviations sqrt(w / (2 - w) (1 - (1 - w)^2t)) after t values (so
-    that the first ones have their narrower limits); the threshold is `limit`. In direction "both" the sides share it.
+    Values are standardised by the first `reference_size` of them. The statistic is the weighted mean, less 1.645
+    standard errors of the reference's mean, in its own standard deviations sqrt(w / (2 - w) (1 - (1 - w)^2t)) after t
+    values (so that the first ones have their narrower limits); the threshold is `limit`. In direction "both" the sides
+    share it.
 
     State: two dozen numbers.
     """

@@ -32,9 +32,9 @@ class WindowRule:
     def __init__(self, parameters: dict[str, Any]) -> None:
         self.body = Body()
         self._size: int = parameters["window_size"]
-        self._threshold = math.sqrt(math.log(1.0 / parameters["confidence"]) / (2.0 * self._size))
         # The fewest errors more than the best window had that reach the threshold: comparisons are exact from here on.
-        self._excess = next(k for k in range(self._size + 2) if k / self._size >= self._threshold or k > self._size)
+        threshold = _threshold(parameters)
+        self._excess = next(k for k in range(1, self._size + 1) if k / self._size >= threshold)
 
     def scan(self, values: list[float]) -> Progress:
         """Take values one after the other, up to the first that drifts."""
@@ -97,7 +97,16 @@ class FHDDM(Incremental):
         window_size: Annotated[int, msgspec.Meta(ge=10, le=4096)] = 300,
         confidence: Probability = 1e-9,
     ) -> None:
-        self._begin(checked(FHDDM, {"window_size": window_size, "confidence": confidence}))
+        parameters = checked(FHDDM, {"window_size": window_size, "confidence": confidence})
+        if _threshold(parameters) > 1.0:
+            raise ValueError(f"$.window_size: expected enough for {confidence}: {window_size} errors would be no drift")
+        self._begin(parameters)
 
     def _rule_for(self, parameters: dict[str, Any]) -> Rule:
         return WindowRule(parameters)
+
+
+def _threshold(parameters: dict[str, Any]) -> float:
+    """Give the difference of two error rates that Hoeffding's inequality allows."""
+    size: int = parameters["window_size"]
+    return math.sqrt(math.log(1.0 / parameters["confidence"]) / (2.0 * size))

@@ -1,7 +1,7 @@
 """Floored sums of standardised values, in both directions: what CUSUM and Page-Hinkley have in common.
 
-Page, "Continuous inspection schemes", Biometrika 41, 1954. S <- max(0, S + z - k) is written as C - min C, with C the plain
-running sum: both are accumulated in order, so that columns and loops agree bit for bit.
+Page, "Continuous inspection schemes", Biometrika 41, 1954. S <- max(0, S + z - k) is written as C - min C, with C the
+plain running sum: both are accumulated in order, so that columns and loops agree bit for bit.
 """
 
 import math

@@ -61,7 +61,7 @@ def _tables(weight: float, confidence: float) -> _Tables:
     powers[-1] = 0.0
     squares = [1.0, 1.0]
     while len(squares) < size:
-        squares.append(weight * weight + keep * keep * squares[-1])  # noqa: PERF401 - each needs the one before
+        squares.append(weight * weight + keep * keep * squares[-1])
     bounds = np.sqrt(np.array(squares) * math.log(1.0 / confidence) / 2.0)
     return _Tables(powers, np.array(squares), bounds, powers.tolist(), squares, bounds.tolist())
 
@@ -194,13 +194,13 @@ class _Column(NamedTuple):
 class HDDMW(Incremental):
     """Compares weighted means of a stream in [0, 1]: of its first part, and of what came since.
 
-    Values are weighted by `weight` (1 - `weight`)^age. The first part ends where mean + bound was smallest, the bound being
-    sqrt(ln(1/a) sum v^2 / 2) for weights v, a = `drift_confidence`. A rise is a drift when the mean since exceeds the
-    first mean by sqrt((sum v1^2 + sum v2^2) ln(1/a) / 2); the statistic is the ratio of the two sides, the threshold 1.
-    `two_sided` watches for a fall as well. a holds per step, not per run.
+    Values are weighted by `weight` (1 - `weight`)^age. The first part ends where mean + bound was smallest, the bound
+    being sqrt(ln(1/a) sum v^2 / 2) for weights v, a = `drift_confidence`. A rise is a drift when the mean since
+    exceeds the first mean by sqrt((sum v1^2 + sum v2^2) ln(1/a) / 2); the statistic is the ratio of the two sides, the
+    threshold 1. `two_sided` watches for a fall as well. a holds per step, not per run.
 
-    MOA, river and frouros count the weights one step ahead (a first value's squared weight is 1, they say 1 - 2w + 2w^2),
-    so that their bound is up to 5 % too tight; here it is the paper's.
+    MOA, river and frouros count the weights one step ahead (a first value's squared weight is 1, they say 1 - 2w +
+    2w^2), so that their bound is up to 5 % too tight; here it is the paper's.
 
     State: a dozen numbers.
     """

@@ -44,6 +44,7 @@ class SampleRule:
         self._size: int = parameters["window_size"]
         self._recent: int = parameters["stat_size"]
         self._seed: int = parameters["seed"]
+        self._clock: int = parameters["clock"]
         self._least = least_distance(self._recent, parameters["alpha"])
         self._random = random.Random(self._seed) if parameters["compat"] == "river" else None  # noqa: S311 - river's
 
@@ -70,10 +71,10 @@ class SampleRule:
     def block(self, values: Values) -> Progress:
         """Take a column, up to the first value that drifts."""
         consumed, level = 0, self._level()
-        # river's generator must not run ahead of a drift.
-        step = MOST_ROWS if self._random is None else 1
         while consumed < len(values):
-            taken, level = self._take(values[consumed : consumed + step])
+            # river's generator must not run ahead of a drift; and while a drift stands, each value drifts anew.
+            single = self._random is not None or level is Level.DRIFT
+            taken, level = self._take(values[consumed : consumed + (1 if single else MOST_ROWS * self._clock)])
             consumed += taken
             if level is Level.DRIFT:
                 break
@@ -104,15 +105,15 @@ class SampleRule:
     def _take(self, values: Values) -> Progress:
         body = self._body
         held = np.concatenate((np.array(body.window, dtype=np.float64), values))
-        missing = max(self._size - len(body.window) - 1, 0)
+        counts = np.arange(1, len(values) + 1)
+        due = np.flatnonzero((len(body.window) + counts >= self._size) & ((body.count + counts) % self._clock == 0))
         last, distance = len(values) - 1, body.distance
-        tests = len(values) - missing
-        if tests > 0:
-            windows = sliding_window_view(held, self._size)[-tests:]
+        if len(due):
+            windows = sliding_window_view(held, self._size)[len(body.window) + due + 1 - self._size]
             distances = _distances(windows[:, -self._recent :], self._sample(windows))
             first = first_marked(distances >= self._least)
-            kept = first if first >= 0 else tests - 1
-            last, distance = missing + kept, int(distances[kept])
+            kept = first if first >= 0 else len(due) - 1
+            last, distance = int(due[first]) if first >= 0 else last, int(distances[kept])
             body.drawn += kept + 1
         end = len(body.window) + last + 1
         body.window, body.distance = held[max(0, end - self._size) : end].tolist(), distance
@@ -134,12 +135,13 @@ class KSWIN(Incremental):
     """Compares the newest `stat_size` values with as many drawn at random from the rest of the last `window_size`.
 
     The statistic is the Kolmogorov-Smirnov distance D of the two samples; it drifts where the exact p-value is at most
-    `alpha`, and D above .1, so that the threshold is a fixed distance. Every value is one test on nearly the same data:
-    alpha is no rate of false alarms. The draw depends on `seed` and the count alone, by a hash.
+    `alpha`, and D above .1, so that the threshold is a fixed distance. Tested every `clock` values, on nearly the same
+    data, alpha is no rate of false alarms. Between tests the last one stands. The draw depends on `seed` and the count
+    alone, by a hash.
 
     With `compat="river"` it draws as river's `KSWIN(seed=seed)` does and starts from nothing after a drift, so that the
-    indices are river's; its defaults are then river's `alpha=.005, window_size=100, stat_size=30`. Otherwise `rebase`
-    keeps the newest values, as the paper does.
+    indices are river's; its defaults are then river's `alpha=.005, window_size=100, stat_size=30, clock=1`. Otherwise
+    they are 1e-4, 300, 100 and 5, and `rebase` keeps the newest values, as the paper does.
 
     State: one window; with `compat="river"` 625 numbers of its generator more.
     """
@@ -153,14 +155,16 @@ class KSWIN(Incremental):
         alpha: Probability | None = None,
         window_size: Annotated[int, msgspec.Meta(ge=10, le=4096)] | None = None,
         stat_size: Annotated[int, msgspec.Meta(ge=5, le=1024)] | None = None,
+        clock: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None,
         seed: Seed = 0,
         compat: Literal["river"] | None = None,
     ) -> None:
-        usual = (0.005, 100, 30) if compat == "river" else (1e-6, 300, 100)
+        usual = (0.005, 100, 30, 1) if compat == "river" else (1e-4, 300, 100, 5)
         given = {
             "alpha": usual[0] if alpha is None else alpha,
             "window_size": usual[1] if window_size is None else window_size,
             "stat_size": usual[2] if stat_size is None else stat_size,
+            "clock": usual[3] if clock is None else clock,
             "seed": seed,
             "compat": compat,
         }
@@ -170,6 +174,8 @@ class KSWIN(Incremental):
                 f"$.window_size: expected at least twice stat_size, {2 * parameters['stat_size']}, "
                 f"got {parameters['window_size']}"
             )
+        if least_distance(parameters["stat_size"], parameters["alpha"]) > parameters["stat_size"]:
+            raise ValueError(f"$.stat_size: expected enough for {alpha}: no distance of {stat_size} values reaches it")
         self._begin(parameters)
 
     def _rule_for(self, parameters: dict[str, Any]) -> Rule:
@@ -190,7 +196,7 @@ def p_value(size: int, distance: int) -> float:
     With ties the true probability is smaller.
     """
     terms = ((-1) ** (j + 1) * math.comb(2 * size, size - j * distance) for j in range(1, size // distance + 1))
-    return min(1.0, 2 * sum(terms) / math.comb(2 * size, size))
+    return min(1.0, float(2 * sum(terms) / math.comb(2 * size, size)))
 
 
 def least_distance(size: int, alpha: float) -> int:
@@ -219,4 +225,4 @@ def _hashed(seed: int, start: int, shape: tuple[int, ...]) -> np.ndarray[tuple[i
     keys = (keys + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys ^ (keys >> np.uint64(31))
+    return np.asarray(keys ^ (keys >> np.uint64(31)))

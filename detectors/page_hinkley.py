@@ -19,11 +19,11 @@ class PageHinkley(Incremental):
 
     Values are divided by the standard deviation of the first `reference_size` of them, so that the scale of the stream
     does not matter (in river a shift of two deviations is never found at a hundredth of the scale, and gives 166 false
-    alarms in 5,000 at a hundred times). The sum is S <- max(0, S + z - k), k the `allowance` plus 1.645 standard errors of
-    the running mean: without the floor, as in MOA, a stable past must first be climbed out of. It drifts at the
-    threshold calibrated to `run_length`, the mean number of values between false alarms, as in `CUSUM`. Unlike there,
-    the mean goes on learning, so that a slow trend is followed and not reported. Statistic: S over the threshold;
-    threshold 1.
+    alarms in 5,000 at a hundred times). The sum is S <- max(0, S + z - k), k the `allowance` plus 1.645 standard
+    errors of the running mean: without the floor, as in MOA, a stable past must first be climbed out of. It drifts at
+    the threshold calibrated to `run_length`, the mean number of values between false alarms, as in `CUSUM`. Unlike
+    there, the mean goes on learning, so that a slow trend is followed and not reported. Statistic: S over the
+    threshold; threshold 1.
 
     With `compat="river"` the rule is river 0.26's, index for index, with its parameters `min_instances`, `delta`,
     `threshold`, `alpha`, which mean nothing otherwise; `direction` is its `mode`, by default "both".

@@ -44,7 +44,8 @@ def parameters_of(detector: type) -> dict[str, Parameter]:
 def checked(detector: type, given: dict[str, Any]) -> dict[str, Any]:
     """Give `given` in the types that the detector declares.
 
-    An unknown or ill-typed parameter is a ValueError that names its path: `$.delta: expected a number in (0, 1), got 2`.
+    An unknown or ill-typed parameter is a ValueError that names its path: `$.delta: expected a number in (0, 1), got
+    2`.
     """
     known = parameters_of(detector)
     return {name: _checked_one(name, value, known) for name, value in given.items()}

@@ -39,8 +39,8 @@ class Reference(msgspec.Struct, forbid_unknown_fields=True):
     def standard(self) -> tuple[float, float, float]:
         """Give mean, standard deviation and skewness.
 
-        Of zeros and ones they follow from the rate, which is estimated as (k + 1) / (n + 2) (Laplace), since a reference
-        without a single error does not show that there are none.
+        Of zeros and ones they follow from the rate, which is estimated as (k + 1) / (n + 2) (Laplace), since a
+        reference without a single error does not show that there are none.
         """
         if self.is_binary:
             rate = (self.mean * self.count + 1.0) / (self.count + 2.0)
@@ -59,10 +59,10 @@ def sum_threshold(run_length: float, allowance: float, skewness: float) -> float
     """Give the threshold at which a floored sum of (z - allowance) exceeds once in `run_length` values of mean 0.
 
     Siegmund's approximation: the run length is (exp(t b) - t b - 1) / (t k), with k the allowance, b the threshold +
-    1.166 and t the root of E exp(t (z - k)) = 1, which is 2k for normal z. Rare errors are skewed: the root is then far
-    smaller and the threshold higher (by 1.7 at an error rate of .02), and a table for normal z alarms too often. So t is
-    the smaller of the normal root and that of the two values that have mean 0, deviation 1 and this skewness; for zeros
-    and ones that is exact.
+    1.166 and t the root of E exp(t (z - k)) = 1, which is 2k for normal z. Rare errors are skewed: the root is then
+    far smaller and the threshold higher (by 1.7 at an error rate of .02), and a table for normal z alarms too often.
+    So t is the smaller of the normal root and that of the two values that have mean 0, deviation 1 and this skewness;
+    for zeros and ones that is exact.
 
     Rounded to four decimals, so that no other machine's exponential function gives another threshold.
     """

@@ -1,6 +1,6 @@
 """Every detector by name. A new one is one line in `DETECTORS`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from detectors.adwin import ADWIN
@@ -45,7 +45,7 @@ def names() -> list[str]:
     return sorted(DETECTORS)
 
 
-def make(name: str, **parameters: Any) -> Detector:
+def make(name: str, /, **parameters: Any) -> Detector:
     """Make a new detector, by the name of one of ours, `river:NAME`, or the class name of a river detector.
 
     Raises ValueError for an unknown name, and for an unknown or ill-typed parameter with its path.
@@ -53,7 +53,8 @@ def make(name: str, **parameters: Any) -> Detector:
     detector = DETECTORS.get(name)
     if detector is None:
         return RiverDetector(_river_name(name), parameters)
-    return cast("Any", detector)(**checked(detector, parameters))  # type: ignore[no-any-return]  # a protocol has no constructor
+    # A protocol says nothing of constructors, so the class is called as what it is: a callable.
+    return cast("Callable[..., Detector]", detector)(**checked(detector, parameters))
 
 
 def restore(state: State) -> Detector:
@@ -66,7 +67,7 @@ def restore(state: State) -> Detector:
         raise StateError(f"$.detector: expected the name of a detector with its parameters, got {name!r}")
     try:
         detector = make(name, **state["parameters"])
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise StateError(f"the snapshot of {name} cannot be restored: {error}") from error
     detector.restore(state)
     return detector

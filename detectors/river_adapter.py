@@ -27,15 +27,15 @@ _PLAIN = (bool, int, float, str, type(None))
 class RiverDetector:
     """One of river's detectors, by class name: `river:PageHinkley`, `river:binary.FHDDM` or `river:FHDDM`.
 
-    river says only whether there is a warning or a drift: the statistic is 1 for a drift, 0.5 for a warning, 0 otherwise,
-    and the threshold 1. There is no estimate of the change point. river's detectors reset themselves with the first
-    value after a drift, whether or not the owner does.
+    river says only whether there is a warning or a drift: the statistic is 1 for a drift, 0.5 for a warning, 0
+    otherwise, and the threshold 1. There is no estimate of the change point. river's detectors reset themselves with
+    the first value after a drift, whether or not the owner does.
 
-    A snapshot is the detector's own attributes as plain data, written back into a newly made one on restore: no class is
-    ever looked up by a name in a snapshot. What river keeps in Rust it gives as bytes that only the same release is sure to
-    read, so a snapshot from another release of river is refused. A detector with attributes that are neither plain data,
-    nor river's, nor a `random.Random` cannot be snapshotted and is refused when it is made. Where a class takes a `seed`
-    it is 0 unless given, since unseeded detectors are not repeatable.
+    A snapshot is the detector's own attributes as plain data, written back into a newly made one on restore: no class
+    is ever looked up by a name in a snapshot. What river keeps in Rust it gives as bytes that only the same release is
+    sure to read, so a snapshot from another release of river is refused. A detector with attributes that are neither
+    plain data, nor river's, nor a `random.Random` cannot be snapshotted and is refused when it is made. Where a class
+    takes a `seed` it is 0 unless given, since unseeded detectors are not repeatable.
     """
 
     name: ClassVar[str] = "river"
@@ -139,7 +139,7 @@ def river_parameters(river_name: str) -> dict[str, Parameter]:
 def _find(river_name: str) -> type[Any]:
     """Give river's class of that name. Raises ValueError where there is none, naming those that there are."""
     from river import drift  # noqa: PLC0415 - 0.6 s, see the top of this file
-    from river.base.drift_detector import _BaseDriftDetector  # noqa: PLC0415, PLC2701 - the one root of them all
+    from river.base.drift_detector import _BaseDriftDetector  # noqa: PLC0415 - the one root of them all
 
     found = {
         name: value
@@ -165,11 +165,13 @@ def _parameters(detector: type[Any]) -> dict[str, Any]:
 def _require_plain(parameters: dict[str, Any]) -> None:
     for name, value in parameters.items():
         if not isinstance(value, _PLAIN):
-            raise ValueError(f"$.{name}: expected a number, a string, true, false or null, got {type(value).__name__}")
+            kind = type(value).__name__
+            # A ValueError, as for any parameter that a configuration got wrong.
+            raise ValueError(f"$.{name}: expected a number, a string, true, false or null, got a {kind}")  # noqa: TRY004
 
 
 def _river_version() -> str:
-    from river import __version__  # noqa: PLC0415 - 0.6 s, see the top of this file
+    from river.__version__ import __version__  # noqa: PLC0415 - 0.6 s, see the top of this file
 
     return str(__version__)
 

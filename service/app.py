@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import structlog
 
-from service.config import Config, LoggingSettings, LogSettings
+from service.config import Config, ConfigError, LoggingSettings, LogSettings
+from service.eventlog.kafka_settings import KafkaSecrets
 from service.eventlog.protocol import Log
 from service.http.server import serve
 from service.runtime.context import TaskContext
@@ -22,6 +24,36 @@ from service.runtime.worker import Worker
 log = structlog.get_logger(__name__)
 
 
+def read_secrets(environment: Mapping[str, str]) -> KafkaSecrets:
+    """Take passwords from TIDEGAUGE_SASL_PASSWORD and TIDEGAUGE_TLS_KEY_PASSWORD, or from the files that these name
+    with _FILE behind them; OAUTHBEARER tokens from the file TIDEGAUGE_OAUTH_TOKEN_FILE, read anew at each connect.
+
+    Raises ConfigError that names the variable, never its value.
+    """
+    token_file = environment.get("TIDEGAUGE_OAUTH_TOKEN_FILE")
+
+    async def token() -> str:
+        return await asyncio.to_thread(_read_secret, "TIDEGAUGE_OAUTH_TOKEN_FILE", token_file or "")
+
+    return KafkaSecrets(
+        sasl_password=_secret("TIDEGAUGE_SASL_PASSWORD", environment),
+        tls_key_password=_secret("TIDEGAUGE_TLS_KEY_PASSWORD", environment),
+        token=token if token_file else None,
+    )
+
+
+def _secret(name: str, environment: Mapping[str, str]) -> str | None:
+    path = environment.get(f"{name}_FILE")
+    return environment.get(name) if path is None else _read_secret(f"{name}_FILE", path)
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{variable}: {path}: {error.strerror or error}") from error
+
+
 @contextlib.asynccontextmanager
 async def open_log(settings: LogSettings) -> AsyncIterator[Log]:
     """Open the configured carrier, and close it."""
@@ -30,7 +62,7 @@ async def open_log(settings: LogSettings) -> AsyncIterator[Log]:
     if settings.carrier == "kafka":
         from service.eventlog.kafka import KafkaLog  # noqa: PLC0415
 
-        carrier = KafkaLog(settings.kafka)
+        carrier = KafkaLog(settings.kafka, read_secrets(os.environ))
     else:
         from service.eventlog.sqlite import SqliteLog  # noqa: PLC0415
 

@@ -149,12 +149,7 @@ class ModelMonitor:
             first = version.window.losses(0, verification.outcome_number)
             # A version may have had more outcomes than are kept before anybody said that it is the new one.
             after = _sample(first if len(first) else version.window.losses(0, version.window.total))
-            decision = self.fine_tune.verification(at, after)
-            better = any(trigger.verified_better for trigger in decision.triggers)
-            self._decided(decision, at, out)
-            if better:
-                reason = f"superseded by version {version.model_version}, which is verified to be better"
-                self._publish(self.alerts.supersede(version.model_version, reason, at.time_ms), at, out)
+            self._decided(self.fine_tune.verification(at, after), at, out)
 
     def _training_window(self, version: VersionMonitor, change: int, at: Moment) -> TrainingWindow:
         since = version.window.since(change)
@@ -235,10 +230,9 @@ class ModelMonitor:
         return out
 
     def _deploy(self, event: VersionDeployed, at: Moment, out: list[Caused]) -> None:
+        # Which incidents that ends is for the fine-tune policy to say: a version on trial has not answered them yet.
         self._serving = event.model_version
-        reason = f"version {event.model_version} was deployed"
         self._decided(self.fine_tune.deployed(at, event.model_version), at, out)
-        self._publish(self.alerts.supersede(event.model_version, reason, at.time_ms), at, out)
 
     def _request(self, event: FineTuneRequest, row: ControlRow, at: Moment, out: list[Caused]) -> None:
         serving = self.versions.get(self._serving or "")

@@ -65,10 +65,16 @@ def drifting(
 class Driver:
     """Feeds a source to a task in cuts of any size."""
 
-    def __init__(self, source: Source, settings: CoreSettings | None = None, task: Task | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: CoreSettings | None = None,
+        task: Task | None = None,
+        topics: tuple[str, str, str] = TOPICS[:3],
+    ) -> None:
         self.source = source
         self.settings = settings or CoreSettings()
-        self.task = task or Task(self.settings, TOPICS, Positions(0, 0, 0))
+        self.task = task or Task(self.settings, TaskTopics(*topics, partition=0), Positions(0, 0, 0))
 
     def offer(self, role: Role, count: int) -> int:
         start = self.task.intake.position(role)

@@ -37,7 +37,8 @@ def test_a_drift_is_alerted_once_and_asks_for_fine_tuning() -> None:
     window = {part.topic: (part.start_offset, part.end_offset) for part in triggers[0].window}
     assert 1800 < window["tidegauge.predictions"][0] < 2200
     data = [alert for alert in alerts if alert.kind == "data_drift"]
-    assert data and data[0].evidence[0].features[0].feature == "c"
+    assert data
+    assert data[0].evidence[0].features[0].feature == "c"
     assert MetricSnapshot in kinds(outputs)
     assert DeadLetter not in kinds(outputs)
 

@@ -1,0 +1,126 @@
+"""The commands and their options. What they do is imported when they run: `tidegauge --help` must answer at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.demo_command import demo
+from service.cli.errors import UsageError, plain_errors
+from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
+from service.cli.produce_command import produce
+
+app = typer.Typer(
+    help="Watches machine-learning models in production through their event streams: joins predictions with late "
+    "labels, detects drift, alerts, and triggers fine-tuning.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+config_app = typer.Typer(help="Write, check and explain the configuration.", no_args_is_help=True)
+app.command()(produce)
+app.command()(demo)
+app.add_typer(config_app, name="config")
+
+
+@app.command()
+def run(config: ConfigFile = None, bootstrap: Bootstrap = None, log: LogFile = None) -> None:
+    """Run the monitor until SIGTERM or Ctrl-C."""
+    with plain_errors():
+        import asyncio  # noqa: PLC0415
+
+        from service.app import configure_logging, run_until_signal  # noqa: PLC0415
+
+        settings = configured(config, bootstrap, log)
+        configure_logging(settings.logging)
+        asyncio.run(run_until_signal(settings))
+
+
+@app.command()
+def watch(
+    config: ConfigFile = None,
+    bootstrap: Bootstrap = None,
+    log: LogFile = None,
+    alerts: Annotated[bool, typer.Option("--alerts", help="Show alerts.")] = False,
+    triggers: Annotated[bool, typer.Option("--triggers", help="Show fine-tune triggers.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Show metric snapshots.")] = False,
+    dead_letters: Annotated[bool, typer.Option("--dead-letters", help="Show records that could not be used.")] = False,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Begin with the oldest that is kept; --no-follow always does.")
+    ] = False,
+    follow: Annotated[bool, typer.Option(help="Wait for more, until Ctrl-C.")] = True,
+    model: Annotated[str | None, typer.Option(metavar="ID", help="Only this model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the monitor publishes: alerts, triggers and metrics, or those that you name."""
+    chosen = {"alerts": alerts, "triggers": triggers, "metrics": metrics, "dead_letters": dead_letters}
+    kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or ("alerts", "triggers", "metrics")
+    with plain_errors():
+        import asyncio  # noqa: PLC0415
+
+        from rich.console import Console  # noqa: PLC0415
+
+        from service.app import open_log  # noqa: PLC0415
+        from service.cli.watch import WatchRequest, watch_log  # noqa: PLC0415
+
+        settings = configured(config, bootstrap, log)
+        if settings.log.carrier == "sqlite" and not Path(settings.log.sqlite.path).exists():
+            raise UsageError(f"{settings.log.sqlite.path}: no such log; `tidegauge run` or `produce` makes one")
+        request = WatchRequest(
+            kinds=kinds,
+            from_beginning=from_beginning or not follow,
+            follow=follow,
+            as_json=as_json,
+            model_id=model,
+        )
+
+        async def work() -> None:
+            async with open_log(settings.log) as carrier:
+                await watch_log(request, carrier, settings.topics, Console(highlight=False))
+
+        asyncio.run(work())
+
+
+@app.command()
+def schema(
+    name: Annotated[str | None, typer.Argument(help="A payload, asyncapi, or detectors; none: list the names.")] = None,
+) -> None:
+    """Print the JSON Schema of an event, the AsyncAPI document, or the detectors and their parameters."""
+    with plain_errors():
+        import orjson  # noqa: PLC0415
+
+        from service.cli.schema import document, names  # noqa: PLC0415
+
+        if name is None:
+            typer.echo("\n".join(names()))
+        else:
+            typer.echo(orjson.dumps(document(name), option=orjson.OPT_INDENT_2))
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="The YAML file.")]) -> None:
+    """Say whether a configuration can be used, and if not, where it is wrong."""
+    with plain_errors():
+        from service.config import load_config  # noqa: PLC0415
+
+        settings = load_config(file)
+        models = len(settings.core.models)
+        typer.echo(f"{file}: fine; carrier {settings.log.carrier}, {models} models with a profile of their own")
+
+
+@config_app.command("example")
+def config_example() -> None:
+    """Print a configuration with every field at its default, explained."""
+    with plain_errors():
+        from service.cli.config_docs import example  # noqa: PLC0415
+
+        typer.echo(example(), nl=False)
+
+
+@config_app.command("reference")
+def config_reference() -> None:
+    """Print the reference of the configuration as Markdown (docs/configuration.md)."""
+    with plain_errors():
+        from service.cli.config_docs import reference  # noqa: PLC0415
+
+        typer.echo(reference(), nl=False)

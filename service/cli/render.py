@@ -1,0 +1,162 @@
+"""Outputs as a person reads them: one head line, and details below where there are any.
+
+Names in events come from anybody: control characters, with which a terminal could be made to lie, are replaced.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from schemas.outputs import Alert, DeadLetter, Evidence, FineTuneTrigger, MetricSnapshot, Output, WindowMetrics
+
+INDENT = 10
+NAMED_METRICS = 6
+"""Values of a window that fit in one line, in the order of `SHOWN_METRICS`."""
+SHOWN_METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auc", "log_loss", "mae", "rmse", "r2", "bias")
+NAMED_FEATURES = 3
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_STATE_STYLES = {
+    "pending": "yellow",
+    "firing": "bold red",
+    "resolved": "bold green",
+    "requested": "bold magenta",
+    "running": "cyan",
+    "verifying": "cyan",
+    "completed": "bold green",
+    "failed": "bold red",
+    "timed_out": "bold red",
+    "cancelled": "yellow",
+}
+_SEVERITY_STYLES = {"warning": "yellow", "critical": "red"}
+
+
+class Block(NamedTuple):
+    """One output, ready to be printed."""
+
+    head: Text
+    details: list[Text]
+
+
+def show(console: Console, block: Block) -> None:
+    """Print a block: wrapped under its indent on a terminal, one line each elsewhere."""
+    console.print(block.head, soft_wrap=True)
+    for detail in block.details:
+        if console.is_terminal:
+            console.print(Padding(detail, (0, 0, 0, INDENT), expand=False))
+        else:
+            console.print(Text(" " * INDENT) + detail, soft_wrap=True)
+
+
+def render(output: Output) -> Block:
+    """Say an output in words."""
+    if isinstance(output, Alert):
+        return _alert(output)
+    if isinstance(output, FineTuneTrigger):
+        return _trigger(output)
+    if isinstance(output, MetricSnapshot):
+        return Block(_metrics(output), [])
+    return Block(_dead_letter(output), [])
+
+
+def _alert(alert: Alert) -> Block:
+    head = _head(alert.event_time_ms, "ALERT")
+    head.append(f"{alert.state:<9}", _STATE_STYLES[alert.state]).append(" ")
+    head.append(f"{alert.severity:<8}", _SEVERITY_STYLES[alert.severity]).append(" ")
+    head.append(alert.alertname, "bold").append("  ").append(_model(alert))
+    details = [Text(_clean(alert.summary))]
+    if alert.state == "resolved":
+        if alert.resolution:
+            details = [Text(_clean(f"resolved: {alert.resolution}"))]
+        return Block(head, details)
+    details += [Text(line, "dim") for evidence in alert.evidence for line in _evidence(evidence)]
+    details.append(Text(f"what to do: {_clean(alert.advice)}", "italic"))
+    return Block(head, details)
+
+
+def _trigger(trigger: FineTuneTrigger) -> Block:
+    head = _head(trigger.event_time_ms, "TRIGGER")
+    head.append(f"{trigger.state:<9}", _STATE_STYLES[trigger.state]).append(" ")
+    head.append(f"{trigger.mode:<9}", "magenta").append(_model(trigger))
+    if trigger.new_model_version is not None:
+        head.append(_clean(f" to {trigger.new_model_version}"), "bold")
+    head.append(f"  trigger {trigger.trigger_id[:8]}", "dim")
+    details = [Text(_clean(trigger.reason))]
+    if trigger.state == "requested":
+        details.append(Text(_clean(trigger.mode_reason), "dim"))
+        where = ", ".join(
+            f"{part.topic}[{part.partition}] {part.start_offset:,} to {part.end_offset:,}" for part in trigger.window
+        )
+        details.append(Text(_clean(f"training window, {trigger.labels:,} labelled: {where}"), "dim"))
+    losses = [("before", trigger.loss_before), ("during", trigger.loss_during), ("after", trigger.loss_after)]
+    if trigger.state not in ("requested", "running") and trigger.loss_after is not None:
+        told = ", ".join(f"{when} {value:.4g}" for when, value in losses if value is not None)
+        details.append(Text(f"mean loss: {told}", "dim"))
+    return Block(head, details)
+
+
+def _metrics(snapshot: MetricSnapshot) -> Text:
+    head = _head(snapshot.event_time_ms, "METRICS").append(_model(snapshot))
+    head.append(f"  {snapshot.predictions_total:,} predictions, {snapshot.outcomes_total:,} labelled", "dim")
+    window = next((window for window in snapshot.windows if window.count), None)
+    if window is not None:
+        head.append(f"  {window.window}: ", "dim").append(_values(window))
+    drifted = [(ratio, name) for name, ratio in snapshot.drift.items() if ratio is not None and ratio >= 1.0]
+    if drifted:
+        names = ", ".join(name for _, name in sorted(drifted, reverse=True)[:NAMED_FEATURES])
+        head.append(_clean(f"  drifted: {names}"), "yellow")
+    return head
+
+
+def _values(window: WindowMetrics) -> str:
+    known = ((name, window.values.get(name)) for name in SHOWN_METRICS)
+    shown = [f"{name} {value:.3f}" for name, value in known if value is not None]
+    return ", ".join(shown[:NAMED_METRICS])
+
+
+def _dead_letter(letter: DeadLetter) -> Text:
+    head = _head(letter.event_time_ms, "DEAD").append(f"{letter.reason:<18} ", "red")
+    return head.append(_clean(f"{letter.topic}[{letter.partition}] offset {letter.offset:,}: {letter.message}"))
+
+
+def _evidence(evidence: Evidence) -> list[str]:
+    line = f"{evidence.detector} on {evidence.subject}: statistic {evidence.statistic:.4g}"
+    line += f", threshold {evidence.threshold:.4g}, {evidence.sample_count:,} samples"
+    if evidence.before is not None and evidence.after is not None:
+        line += f", {_figure(evidence.before)} before, {_figure(evidence.after)} now"
+    if evidence.change_point is not None:
+        line += f", changed at {_time(evidence.change_point.event_time_ms)}"
+        if evidence.change_point.prediction_offset is not None:
+            line += f" (offset {evidence.change_point.prediction_offset:,})"
+    lines = [_clean(line)]
+    for part in evidence.features[:NAMED_FEATURES]:
+        text = f"  {part.feature}: {part.statistic:.4g} of {part.threshold:.4g}"
+        if part.before is not None and part.after is not None:
+            text += f", {_figure(part.before)} before, {_figure(part.after)} now"
+        lines.append(_clean(text))
+    return lines
+
+
+def _head(time_ms: int, what: str) -> Text:
+    return Text(_time(time_ms), "dim").append("  ").append(f"{what:<8}", "bold")
+
+
+def _model(output: Alert | FineTuneTrigger | MetricSnapshot) -> str:
+    segment = None if isinstance(output, FineTuneTrigger) else output.segment
+    return _clean(f"{output.model_id} {output.model_version}{f' [{segment}]' if segment else ''}")
+
+
+def _time(epoch_ms: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text)
