@@ -27,6 +27,8 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     """Errors before the first value of the present block of `memory` values."""
     lowest_count: int = 0
     lowest_errors: int = 0
+    calm: int = 0
+    """The count at which the level last was stable."""
     statistic: float = 0.0
     level: Level = Level.STABLE
 
@@ -39,6 +41,7 @@ class ForgettingRule:
         self._warm_start: int = parameters["warm_start"]
         self._warning: float = parameters["warning_level"]
         self._drift: float = parameters["drift_level"]
+        self._calm_below = min(self._warning, self._drift)
         self._memory: int = parameters["memory"]
         self._floor: float = parameters["floor"]
 
@@ -51,8 +54,10 @@ class ForgettingRule:
             body.errors += int(value)
             if body.count >= self._warm_start:
                 self._judge()
-                if body.level is Level.DRIFT:
-                    return Progress(index + 1, Level.DRIFT)
+            if body.level is Level.STABLE:
+                body.calm = body.count
+            elif body.level is Level.DRIFT:
+                return Progress(index + 1, Level.DRIFT)
         return Progress(len(values), body.level)
 
     def block(self, values: Values) -> Progress:
@@ -68,7 +73,7 @@ class ForgettingRule:
         return Progress(consumed, self.body.level)
 
     def verdict(self) -> Verdict:
-        """Say the level. The change is put where the error rate was lowest; `mean` is the recent error rate."""
+        """Say the level. As in the paper the change is put where the warning began; `mean` is the recent error rate."""
         body = self.body
         recent = body.count - self._start(body.count)
         return Verdict(
@@ -76,12 +81,12 @@ class ForgettingRule:
             statistic=body.statistic,
             threshold=self._drift,
             sample_count=body.count,
-            change_point=body.lowest_count if body.level is not Level.STABLE else None,
+            change_point=body.calm if body.level is not Level.STABLE else None,
             mean=(body.errors - body.errors_before) / recent if recent else None,
         )
 
     def _start(self, count: int) -> int:
-        """Give how many values come before those of the recent rate: it spans the block of `count` and the one before."""
+        """Give how many values come before those of the recent rate: it spans the block of `count` and one more."""
         return max(0, (count - 1) // self._memory - 1) * self._memory
 
     def _turn_block(self) -> None:
@@ -109,6 +114,8 @@ class ForgettingRule:
         counts = body.count + np.arange(1.0, len(values) + 1.0)
         begin = min(max(0, self._warm_start - body.count - 1), len(values))
         taken = len(values)
+        if begin:
+            body.calm = body.count + begin
         if begin < taken:
             taken = begin + self._judge_warm(counts[begin:], errors[begin:], self._start(body.count + 1))
         body.count += taken
@@ -135,6 +142,9 @@ class ForgettingRule:
         last = first if first >= 0 else len(counts) - 1
         body.lowest_count, body.lowest_errors = int(lowest_counts[last]), int(lowest_errors[last])
         body.statistic = float(statistic[last])
+        calm = int(last_marked(statistic[: last + 1] < self._calm_below)[-1])
+        if calm >= 0:
+            body.calm = int(counts[calm])
         warns = body.statistic >= self._warning
         body.level = Level.DRIFT if first >= 0 else Level.WARNING if warns else Level.STABLE
         return last + 1
@@ -155,7 +165,7 @@ class DDM(Incremental):
     units of s0. Defaults of `warm_start`, `warning_level`, `drift_level`: 200, 3, 4; with `compat="river"` river's 30,
     2, 3.
 
-    State: eight numbers.
+    State: nine numbers.
     """
 
     name: ClassVar[str] = "ddm"

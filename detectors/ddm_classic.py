@@ -16,7 +16,8 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     lowest: float | None = None
     lowest_rate: float = 0.0
     lowest_deviation: float = 0.0
-    lowest_count: int = 0
+    calm: int = 0
+    """The count at which the level last was stable."""
     statistic: float = 0.0
     threshold: float = 0.0
     level: Level = Level.STABLE
@@ -42,8 +43,10 @@ class ClassicRule:
             body.rate += (1.0 / body.count) * (value - body.rate)
             if body.count > self._warm_start:
                 self._judge(body)
-                if body.level is Level.DRIFT:
-                    return Progress(index + 1, Level.DRIFT)
+            if body.level is Level.STABLE:
+                body.calm = body.count
+            elif body.level is Level.DRIFT:
+                return Progress(index + 1, Level.DRIFT)
         return Progress(len(values), body.level)
 
     def block(self, values: Values) -> Progress:
@@ -58,7 +61,7 @@ class ClassicRule:
             statistic=body.statistic,
             threshold=math.nextafter(body.threshold, math.inf),
             sample_count=body.count,
-            change_point=body.lowest_count if body.level is not Level.STABLE else None,
+            change_point=body.calm if body.level is not Level.STABLE else None,
             mean=body.rate,
         )
 
@@ -66,7 +69,7 @@ class ClassicRule:
         deviation = math.sqrt(body.rate * (1.0 - body.rate) / body.count)
         body.statistic = body.rate + deviation
         if body.lowest is None or body.statistic <= body.lowest:
-            body.lowest_rate, body.lowest_deviation, body.lowest_count = body.rate, deviation, body.count
+            body.lowest_rate, body.lowest_deviation = body.rate, deviation
             body.lowest = body.lowest_rate + body.lowest_deviation
         body.threshold = body.lowest_rate + self._drift * body.lowest_deviation
         if body.statistic > body.threshold:

@@ -15,6 +15,10 @@ from detectors.parameters import Positive, Probability, checked
 from detectors.protocol import Domain, Level, Progress, Values, Verdict
 
 
+WARNING = 0.75
+"""The share of a drift by chance alone at which EDDM warns."""
+
+
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     """Exact counts: the distances between errors sum up to the place of the last one."""
 
@@ -25,8 +29,9 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     """The sum of the squared distances."""
     widest: float = 0.0
     """The largest mean + 2 deviations of the distances."""
-    widest_count: int = 0
     widest_errors: int = 0
+    calm: int = 0
+    """The count at which an error last left the level stable."""
     statistic: float = 0.0
     threshold: float = 1.0
     level: Level = Level.STABLE
@@ -71,14 +76,14 @@ class DistanceRule:
         return Progress(len(values), body.level)
 
     def verdict(self) -> Verdict:
-        """Say the level. The change is put where the distances were widest; `mean` is the error rate so far."""
+        """Say the level. The change is put where the warning began; `mean` is the error rate so far."""
         body = self.body
         return Verdict(
             level=body.level,
             statistic=body.statistic,
             threshold=body.threshold,
             sample_count=body.count,
-            change_point=body.widest_count if body.level is not Level.STABLE else None,
+            change_point=body.calm if body.level is not Level.STABLE else None,
             mean=body.errors / body.count if body.count else None,
         )
 
@@ -93,12 +98,12 @@ class DistanceRule:
             return
         width = _width(float(body.errors), float(body.count), body.squares)
         if width > body.widest:
-            body.widest, body.widest_count, body.widest_errors = width, body.count, body.errors
+            body.widest, body.widest_errors = width, body.errors
             if not self._is_river:
                 self._set(0.0, self._drift, self._warning)
         elif body.errors > self._warm_start:
             chance = self._noise * math.sqrt(1.0 / body.widest_errors - 1.0 / body.errors)
-            self._set(1.0 - width / body.widest, max(self._drift, chance), max(self._warning, 0.75 * chance))
+            self._set(1.0 - width / body.widest, max(self._drift, chance), max(self._warning, WARNING * chance))
 
     def _is_counted(self, count: int, errors: int) -> bool:
         """Say whether distances are many enough to be the widest: river asks for values, we ask for errors."""
@@ -108,6 +113,8 @@ class DistanceRule:
         body = self.body
         body.statistic, body.threshold = statistic, threshold
         body.level = Level.DRIFT if statistic >= threshold else Level.WARNING if statistic >= warning else Level.STABLE
+        if body.level is Level.STABLE:
+            body.calm = body.last_error
 
     def _judge_column(self, places: Values) -> int:
         """Take errors at these counts up to the first that drifts; give its index, or -1."""
@@ -125,16 +132,20 @@ class DistanceRule:
         statistic = np.where(compared, 1.0 - widths / np.where(compared, widest, 1.0), 0.0)
         inverse = 1.0 / np.where(compared, widest_errors, 1.0) - 1.0 / np.where(compared, errors, 1.0)
         chance = np.where(compared, self._noise * np.sqrt(inverse), 0.0)
-        drift = first_marked(compared & (statistic >= np.maximum(self._drift, chance)))
+        limits = np.maximum(self._drift, chance)
+        warnings = np.minimum(np.maximum(self._warning, WARNING * chance), limits)
+        drift = first_marked(compared & (statistic >= limits))
         last = drift if drift >= 0 else len(places) - 1
         body.errors, body.last_error, body.squares = int(errors[last]), int(places[last]), float(squares[last])
         if at[last] >= 0:
-            body.widest, body.widest_count = float(widest[last]), int(places[at[last]])
-            body.widest_errors = int(widest_errors[last])
-        said = last_marked(compared if self._is_river else compared | new)[last]
+            body.widest, body.widest_errors = float(widest[last]), int(widest_errors[last])
+        # A new widest distance says stable, but not to river, whose warning stands until the next comparison.
+        says = (compared if self._is_river else compared | new)[: last + 1]
+        said, calm = int(last_marked(says)[-1]), int(last_marked(says & (statistic < warnings)[: last + 1])[-1])
         if said >= 0:
-            noise = float(chance[said])
-            self._set(float(statistic[said]), max(self._drift, noise), max(self._warning, 0.75 * noise))
+            self._set(float(statistic[said]), float(limits[said]), float(warnings[said]))
+        if calm >= 0:
+            body.calm = int(places[calm])
         return drift
 
 

@@ -45,6 +45,7 @@ class Bank(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Shape of a count matrix: features and columns."""
         return self.scores.shape[0], self.scores.shape[1]
 
     def log_increments(self, counts: Counts) -> Floats:
@@ -57,6 +58,7 @@ class Bank(NamedTuple):
 
 
 def bank_of(reference: ReferenceHistogram, tolerance: float, delta: float) -> Bank:
+    """Make the bets against a reference whose bounds may fail, all together, with probability `delta`."""
     features, width = reference.counts.shape
     per_feature = delta / features
     # Half of the doubt goes to the four rank scores, half to the two directions of each bin.

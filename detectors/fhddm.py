@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 import numpy as np
 
-from detectors.columns import accumulated, first_marked, last_marked
+from detectors.columns import accumulated, first_marked
 from detectors.incremental import Incremental, Rule
 from detectors.parameters import Probability, checked
 from detectors.protocol import Domain, Level, Progress, Values, Verdict
@@ -22,7 +22,6 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     window: list[int] = []
     fewest: int = -1
     """-1 until a window is full."""
-    fewest_count: int = 0
     level: Level = Level.STABLE
 
 
@@ -55,16 +54,15 @@ class WindowRule:
         drifts = full & ~new & (errors - np.where(full, fewest, 0.0) >= self._excess)
         first = first_marked(drifts)
         last = first if first >= 0 else len(values) - 1
-        at = int(last_marked(new)[last])
-        if at >= 0:
-            body.fewest, body.fewest_count = int(fewest[last]), body.count + at + 1
+        if np.isfinite(fewest[last]):
+            body.fewest = int(fewest[last])
         body.count += last + 1
         body.window = held[max(0, before + last + 1 - size) : before + last + 1].astype(np.int64).tolist()
         body.level = Level.DRIFT if first >= 0 else Level.STABLE
         return Progress(last + 1, body.level)
 
     def verdict(self) -> Verdict:
-        """Say the level. The change is put behind the best window; `mean` is the error rate of the present one."""
+        """Say the level. The change is put within the window, and `mean` is the window's error rate."""
         body = self.body
         full = len(body.window) == self._size
         errors = sum(body.window)
@@ -73,9 +71,16 @@ class WindowRule:
             statistic=(errors - body.fewest) / self._size if full else 0.0,
             threshold=self._excess / self._size,
             sample_count=body.count,
-            change_point=body.fewest_count if body.level is Level.DRIFT else None,
+            change_point=self._change_point() if body.level is Level.DRIFT else None,
             mean=errors / len(body.window) if body.window else None,
         )
+
+    def _change_point(self) -> int:
+        """Put the change where the errors began to come faster than halfway between the best and the present rate."""
+        body = self.body
+        halfway = (body.fewest + sum(body.window)) / (2.0 * self._size)
+        excess = accumulated(0.0, np.array(body.window, dtype=np.float64) - halfway)
+        return body.count - len(body.window) + int(np.argmin(excess))
 
 
 class FHDDM(Incremental):

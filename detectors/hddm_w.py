@@ -145,7 +145,7 @@ class WeightedRule:
         tables, count = self._tables, self.body.count
         edge = sign * mean + tables.bound_list[min(count, self._last)]
         if not side.count or edge < side.edge:
-            side.count, side.mean, side.edge, side.statistic = count, mean, edge, 0.0
+            side.count, side.mean, side.edge, side.first, side.statistic = count, mean, edge, 0.0, 0.0
             return
         later = count - side.count
         if later == 1:

@@ -25,8 +25,10 @@ log = structlog.get_logger(__name__)
 
 
 def read_secrets(environment: Mapping[str, str]) -> KafkaSecrets:
-    """Take passwords from TIDEGAUGE_SASL_PASSWORD and TIDEGAUGE_TLS_KEY_PASSWORD, or from the files that these name
-    with _FILE behind them; OAUTHBEARER tokens from the file TIDEGAUGE_OAUTH_TOKEN_FILE, read anew at each connect.
+    """Take secrets from the environment, or from files that it names.
+
+    TIDEGAUGE_SASL_PASSWORD and TIDEGAUGE_TLS_KEY_PASSWORD, or the same with _FILE behind them and a path as value;
+    for OAUTHBEARER TIDEGAUGE_OAUTH_TOKEN_FILE, which is read anew at each connect.
 
     Raises ConfigError that names the variable, never its value.
     """

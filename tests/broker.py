@@ -11,6 +11,7 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kafka_broker.py"
 
 def load_script() -> ModuleType:
     """Import the program, which lies in no package because it must run before there is an environment."""
+    sys.path.append(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("kafka_broker", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -16,6 +16,7 @@ from detectors.bounds import (
 from detectors.running_mean import RunningMean
 
 
+@settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 2_000), share=st.floats(0, 1), delta=st.floats(1e-4, 0.5))
 def test_clopper_pearson_is_scipys(n, share, delta):
     k = round(share * n)
@@ -23,6 +24,7 @@ def test_clopper_pearson_is_scipys(n, share, delta):
     assert float(clopper_pearson_upper(k, n, delta)) == pytest.approx(expected, abs=1e-9)
 
 
+@settings(max_examples=40, deadline=None)
 @given(mean=st.floats(0, 1), n=st.integers(2, 10_000), delta=st.floats(1e-6, 0.5))
 def test_the_kl_bound_solves_its_equation(mean, n, delta):
     bound = kl_upper(mean, n, delta)
