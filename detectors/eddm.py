@@ -14,7 +14,6 @@ from detectors.incremental import Incremental, Rule
 from detectors.parameters import Positive, Probability, checked
 from detectors.protocol import Domain, Level, Progress, Values, Verdict
 
-
 WARNING = 0.75
 """The share of a drift by chance alone at which EDDM warns."""
 

@@ -19,8 +19,8 @@ least A, so the mean number of blocks to a false incident is at least A, for 5 f
 Measured (normal features, blocks of 200 events, a budget of one false incident in 100,000 events, references of 500,
 1,000 and 5,000 events): no false incident in 12 million events with 5 features, none in 3 million with 50, for each of
 the references. The bounds are that careful because they hold for all features together. The price: one of 20 features
-that is shifted by .2 deviations takes 3,800 events (median) with 1,000 in the reference and 1,800 with 5,000; by .5, 400
-and 200; by 1, one block.
+shifted by .2 deviations takes 3,800 events (median) with 1,000 in the reference and 1,800 with 5,000; by .5, 400 and
+200; by 1, one block.
 """
 
 from typing import Any, Final, NamedTuple

@@ -33,6 +33,8 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     """The weighted mean of the whole stream since the reset, and its first sample for each direction."""
 
     count: int = 0
+    calm: int = 0
+    """The count at which the level last was stable."""
     decay: Decay = msgspec.field(default_factory=Decay)
     rise: Side = msgspec.field(default_factory=Side)
     fall: Side = msgspec.field(default_factory=Side)
@@ -93,8 +95,11 @@ class WeightedRule:
             self._judge(body.rise, 1.0, value, mean)
             if self._two_sided:
                 self._judge(body.fall, -1.0, value, mean)
-            if self._statistic() >= 1.0:
+            statistic = self._statistic()
+            if statistic >= 1.0:
                 return Progress(index + 1, Level.DRIFT)
+            if statistic < self._warning:
+                body.calm = body.count
         return Progress(len(values), self._level())
 
     def block(self, values: Values) -> Progress:
@@ -104,11 +109,12 @@ class WeightedRule:
         means = decayed_column(body.decay, values, self._weight)
         rise = self._judge_column(body.rise, 1.0, values, means)
         fall = self._judge_column(body.fall, -1.0, values, means) if self._two_sided else None
-        drifts = rise.statistic >= 1.0
-        if fall is not None:
-            drifts |= fall.statistic >= 1.0
-        first = first_marked(drifts)
+        statistic = rise.statistic if fall is None else np.maximum(rise.statistic, fall.statistic)
+        first = first_marked(statistic >= 1.0)
         last = first if first >= 0 else len(values) - 1
+        calm = int(last_marked(statistic[: last + 1] < min(self._warning, 1.0))[-1])
+        if calm >= 0:
+            body.calm = body.count + calm + 1
         body.rise = rise.side(last)
         if fall is not None:
             body.fall = fall.side(last)
@@ -117,15 +123,14 @@ class WeightedRule:
         return Progress(last + 1, self._level())
 
     def verdict(self) -> Verdict:
-        """Say the level. The change is put where the first sample ends; `mean` is the weighted mean."""
+        """Say the level. The change is put where the warning began; `mean` is the weighted mean."""
         body, level = self.body, self._level()
-        side = max(body.rise, body.fall, key=lambda side: side.statistic)
         return Verdict(
             level=level,
-            statistic=side.statistic,
+            statistic=self._statistic(),
             threshold=1.0,
             sample_count=body.count,
-            change_point=side.count if level is not Level.STABLE else None,
+            change_point=body.calm if level is not Level.STABLE else None,
             mean=body.decay.mean if body.count else None,
         )
 

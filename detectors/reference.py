@@ -60,7 +60,7 @@ def sum_threshold(run_length: float, allowance: float, skewness: float) -> float
 
     Siegmund's approximation: the run length is (exp(t b) - t b - 1) / (t k), with k the allowance, b the threshold +
     1.166 and t the root of E exp(t (z - k)) = 1, which is 2k for normal z. Rare errors are skewed: the root is then
-    far smaller and the threshold higher (by a third at an error rate of .02), and a table for normal z alarms too often.
+    far smaller and the threshold higher (a third, at an error rate of .02), and a table for normal z alarms too often.
     So t is the smaller of the normal root and that of the two values that have mean 0, deviation 1 and this skewness;
     for zeros and ones that is exact.
 

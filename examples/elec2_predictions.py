@@ -2,7 +2,7 @@
 
 Prequential, as streams are judged (Gama, Sebastiao, Rodrigues, 2013): the model answers each row before it learns it.
 
-python examples/elec2_predictions.py elec.csv elec2-predictions.csv
+python -m examples.elec2_predictions elec.csv elec2-predictions.csv
 tidegauge produce elec2-predictions.csv --model-id elec2 --prediction prediction --score score --label label \
     --step-ms 1800000 --label-delay-events 48
 """
@@ -10,7 +10,7 @@ tidegauge produce elec2-predictions.csv --model-id elec2 --prediction prediction
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from river import tree
@@ -20,7 +20,7 @@ TRUTH = "class"
 
 def predictions(rows: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
     """Give each row with what a Hoeffding tree, which has seen all rows before it, says of it."""
-    model = tree.HoeffdingTreeClassifier()
+    model: Any = tree.HoeffdingTreeClassifier()
     for row in rows:
         truth = row.pop(TRUTH)
         features = {name: float(cell) for name, cell in row.items()}

@@ -5,7 +5,7 @@ log, joins it by prediction_id, continues the training of the current version (m
 (`stateless`), stores the new version, and reports it. It may be stopped anywhere: a version's name follows from its
 trigger, and what was reported stands in the control topic, so a restart does what is left and nothing twice.
 
-Run it beside `tidegauge run`:  python examples/fine_tuner.py --log var/tidegauge.sqlite --store var/models
+Run it beside `tidegauge run`:  python -m examples.fine_tuner --log var/tidegauge.sqlite --store var/models
 """
 
 import asyncio

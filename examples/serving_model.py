@@ -1,7 +1,7 @@
 """A model at work: answers a stream that drifts, and takes over new versions as training completes.
 
 Run it beside `tidegauge run` and `fine_tuner.py`:
-python examples/serving_model.py --log var/tidegauge.sqlite --store var/models
+python -m examples.serving_model --log var/tidegauge.sqlite --store var/models
 """
 
 import asyncio

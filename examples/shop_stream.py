@@ -1,7 +1,7 @@
-"""A synthetic stream with a story: does a visitor of a shop buy?
+"""A synthetic stream with a story: whether the visitors of a shop buy.
 
 Up to `drift_at` a low price decides, and past visits help. Then a campaign begins: visitors come for the discount
-(concept drift: what features mean has changed) and discounts are larger (data drift: the inputs moved too).
+whatever the price (concept drift: what features mean has changed), and discounts are larger (data drift: inputs move).
 The same seed gives the same stream.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 MODEL_ID = "shop-conversion"
 FEATURES = ("price", "discount", "visits", "basket", "minutes")
 
-# Weights on features of mean 0 and deviation 1. Before, price decides against discount; afterwards the other way round.
+# Weights on features of mean 0 and deviation 1. Before, the price decides; afterwards the discount.
 BEFORE = np.array([-2.2, 0.3, 1.2, 0.8, 0.0])
-AFTER = np.array([1.4, 2.4, 1.2, -0.8, 0.0])
+AFTER = np.array([-0.3, 2.4, 1.2, 0.2, 0.0])
 SHIFT = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
 """What the campaign adds to the features: discounts are larger by one deviation."""
 

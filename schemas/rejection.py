@@ -25,6 +25,7 @@ Reason = Literal[
     "out_of_range",  # a number beyond its bounds, a string too short or too long
     "too_many",  # more features, classes or segments than the limit
     "inconsistent",  # two fields contradict each other
+    "unreadable",  # the log itself cannot read the record
 ]
 """All the reasons there are. A consumer may rely on this list; new ones come with a new schema version."""
 

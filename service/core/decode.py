@@ -59,6 +59,13 @@ def decode_block(
     return Block(offsets, timestamps_ms, times, events, next_position, size)
 
 
+def rejected_block(offset: int, rejection: Rejection) -> Block:
+    """Make the block of one record that the log itself could not read."""
+    offsets = np.array([offset], dtype=np.int64)
+    nothing = np.array([0], dtype=np.int64)
+    return Block(offsets, nothing, np.array([-1], dtype=np.int64), [Rejected(rejection, b"", 0)], offset + 1, 0)
+
+
 def _rejected(rejection: Rejection, values: Sequence[bytes | None], settings: CoreSettings) -> Rejected:
     value = values[rejection.index] or b""
     return Rejected(rejection, value[: settings.dead_letter_payload_bytes], len(value))

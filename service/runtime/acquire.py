@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import structlog
 
-from service.core.decode import decode_block
 from service.core.intake import Positions, Role
 from service.core.task import Task
-from service.eventlog.protocol import Chunk, NewRecord, Reader, TopicPartition, Writer
+from service.eventlog.protocol import NewRecord, Reader, TopicPartition, Writer
 from service.runtime.changelog import (
     Cut,
     Head,
@@ -24,6 +23,7 @@ from service.runtime.changelog import (
     read_state,
 )
 from service.runtime.context import TaskContext
+from service.runtime.reading import read_some
 
 log = structlog.get_logger(__name__)
 
@@ -105,8 +105,7 @@ async def _repeat(context: TaskContext, reader: Reader, task: Task, cut: Cut) ->
     for end in cut.steps:
         while short := [role for role in Role if task.intake.position(role) < end[role]]:
             only = [context.inputs[role] for role in short]
-            for chunk in await reader.fetch(max_records=context.settings.max_step_records, wait_ms=1000, only=only):
-                offer(context, task, chunk)
+            await read_some(context, reader, task, wait_ms=1000, only=only)
         task.step_to(end)
 
 
@@ -117,15 +116,6 @@ def _check_inputs(context: TaskContext, head: Head) -> None:
             f"with {head.partitions} partitions, not to {', '.join(context.topics.inputs)} with {context.partitions}: "
             "give this service another runtime.name and another changelog topic"
         )
-
-
-def offer(context: TaskContext, task: Task, chunk: Chunk) -> Role:
-    """Decode a chunk and hand it to the task; say which input it was."""
-    role = Role(context.topics.inputs.index(chunk.topic))
-    block = decode_block(role, chunk.offsets, chunk.timestamps_ms, chunk.values, chunk.next_position, context.core)
-    task.intake.offer(role, block)
-    context.stats.read(role, len(chunk.values), block.size_bytes)
-    return role
 
 
 async def state_records(context: TaskContext, task: Task, *, number: int) -> list[NewRecord]:

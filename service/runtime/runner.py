@@ -7,13 +7,12 @@ task again. There is no cleverer recovery.
 import asyncio
 
 from service.core.intake import Role
-from service.core.task import Task
-from service.eventlog.protocol import Reader, Writer
-from service.runtime.acquire import Acquired, acquire, offer, state_records
+from service.runtime.acquire import Acquired, acquire, state_records
 from service.runtime.changelog import cut_record
 from service.runtime.context import TaskContext
 from service.runtime.ledger import Ledger
 from service.runtime.outbox import Outbox
+from service.runtime.reading import open_positions, read_some
 
 
 class TaskRunner:
@@ -22,64 +21,98 @@ class TaskRunner:
     def __init__(self, context: TaskContext) -> None:
         self._context = context
         self._stopping = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._at_rest = asyncio.Event()
 
     def stop(self) -> None:
         """Ask for a graceful end: finish the step, commit, snapshot."""
         self._stopping.set()
+        self._wanted.set()
+
+    async def suspend(self) -> None:
+        """Commit and do nothing until `resume` or `stop`: the group is deciding whose task this is.
+
+        Returns when the task is at rest. The state stays, and so does the lock; if another worker takes the task, our
+        next commit is refused.
+        """
+        self._wanted.clear()
+        await self._at_rest.wait()
+
+    def resume(self) -> None:
+        """Go on: the task is still ours."""
+        self._wanted.set()
 
     async def run(self) -> None:
         """Acquire the task, work until stopped, release it. Raises LogError, or an error of the state."""
-        acquired = await acquire(self._context)
         try:
-            await _Work(self._context, acquired).run(self._stopping)
+            acquired = await acquire(self._context)
+            try:
+                await self._work(_Work(self._context, acquired))
+            finally:
+                self._context.stats.phase = "stopping"
+                await acquired.reader.close()
+                await acquired.writer.close()
         finally:
-            self._context.stats.phase = "stopping"
-            await acquired.reader.close()
-            await acquired.writer.close()
+            self._at_rest.set()
+
+    async def _work(self, work: "_Work") -> None:
+        while not self._stopping.is_set():
+            await work.turn()
+            if not self._wanted.is_set():
+                await self._rest(work)
+        if not self._at_rest.is_set():
+            await work.finish()
+
+    async def _rest(self, work: "_Work") -> None:
+        await work.commit(snapshot=False)
+        self._context.stats.phase = "suspended"
+        self._at_rest.set()
+        await self._wanted.wait()
+        if not self._stopping.is_set():  # a task that was taken away is not ours to write any more
+            self._at_rest.clear()
+            self._context.stats.phase = "running"
 
 
 class _Work:
-    """The loop of an acquired task."""
+    """What an acquired task does, turn by turn."""
 
     def __init__(self, context: TaskContext, acquired: Acquired) -> None:
         self._context = context
         self._settings = context.settings
         self._inputs = context.inputs
-        self._writer: Writer = acquired.writer
-        self._reader: Reader = acquired.reader
-        self._task: Task = acquired.task
+        self._writer = acquired.writer
+        self._reader = acquired.reader
+        self._task = acquired.task
         self._clock = asyncio.get_running_loop().time
         outbox = Outbox(context.topics, context.settings, context.partition)
         self._ledger = Ledger(context.settings, outbox, acquired.task.intake.taken, acquired.number, self._clock())
         self._heard_at = dict.fromkeys(Role, self._clock())
         self._more_in_hand = False
+        self._reader.seek(open_positions(context, acquired.task))
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        self._reader.seek({self._inputs[role]: self._task.intake.position(role) for role in Role})
-        while not stopping.is_set():
-            await self._turn()
-            if self._ledger.due(self._clock()):
-                await self._commit(snapshot=self._ledger.snapshot_due(self._clock()))
-        if self._ledger.unsaved:
-            await self._commit(snapshot=True)
-
-    async def _turn(self) -> None:
+    async def turn(self) -> None:
+        """Fetch, take a step, and commit if it is time."""
         await self._fetch()
-        limit = self._settings.max_step_records
-        result = self._task.step(self._idle(), limit)
+        result = self._task.step(self._idle(), self._settings.max_step_records)
         self._more_in_hand = result is not None
         if result is not None:
             self._ledger.record(result)
             self._context.stats.stepped(result, self._task.watermark_ms)
             await asyncio.sleep(0)  # other tasks, the heartbeat and the HTTP endpoint get their turn
+        if self._ledger.due(self._clock()):
+            await self.commit(snapshot=self._ledger.snapshot_due(self._clock()))
+
+    async def finish(self) -> None:
+        """Leave everything as the next owner needs it."""
+        if self._ledger.unsaved:
+            await self.commit(snapshot=True)
 
     async def _fetch(self) -> None:
         room = [self._inputs[role] for role in Role if self._has_room(role)]
         wait_ms = 0 if self._more_in_hand else self._settings.poll_ms
-        chunks = await self._reader.fetch(max_records=self._settings.max_step_records, wait_ms=wait_ms, only=room)
-        now = self._clock()
-        for chunk in chunks:
-            self._heard_at[offer(self._context, self._task, chunk)] = now
+        heard = await read_some(self._context, self._reader, self._task, wait_ms=wait_ms, only=room)
+        self._heard_at.update(dict.fromkeys(heard, self._clock()))
 
     def _has_room(self, role: Role) -> bool:
         records, size_bytes = self._task.intake.buffered(role)
@@ -95,8 +128,11 @@ class _Work:
             and (self._reader.at_end(partition) or self._heard_at[role] <= silent_since)
         )
 
-    async def _commit(self, *, snapshot: bool) -> None:
+    async def commit(self, *, snapshot: bool) -> None:
+        """Make everything since the last commit count, or nothing of it. Does nothing where nothing happened."""
         context, ledger = self._context, self._ledger
+        if not ledger.unsaved:
+            return
         # C1 the outputs of all steps since the last commit, in order.
         records = ledger.outbox.peek()
         # C2 where those steps ended.

@@ -8,7 +8,7 @@ from schemas.outputs import DeadLetter, MetricSnapshot, Output
 from service.core.effects import StepResult
 from service.core.intake import Positions, Role
 
-Phase = Literal["waiting", "acquiring", "restoring", "running", "stopping", "failed"]
+Phase = Literal["waiting", "acquiring", "restoring", "running", "suspended", "stopping", "failed"]
 
 
 @dataclass
@@ -29,6 +29,7 @@ class TaskStats:
     commits_total: int = 0
     snapshots_total: int = 0
     restarts_total: int = 0
+    fenced_total: int = 0
     watermark_ms: int = 0
     positions: Positions | None = None
     """As committed; None until the task was acquired."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from service.core.state import CorruptStateError, NewerStateError
-from service.eventlog.errors import LogError, OffsetOutOfRangeError
+from service.eventlog.errors import FencedError, LogError, OffsetOutOfRangeError
 from service.eventlog.protocol import Assignment, Log, Membership, TopicPartition
 from service.runtime.changelog import StateMismatchError
 from service.runtime.context import TaskContext
@@ -24,7 +24,12 @@ PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, OffsetOutOf
 """Errors that trying again cannot mend: a person must decide. The task stays failed and says so."""
 
 MAX_BACKOFF_FACTOR = 60
+FENCED_PAUSE_S = 3.0
+"""Longer than a rebalance of a healthy group takes to tell us that the task is no longer ours."""
+
 PUBLISH_INTERVAL_S = 5.0
+SUSPENDED_LIMIT_S = 120.0
+"""A task that was taken back and not given back for this long is another worker's: its memory is let go."""
 
 
 class _Running:
@@ -32,6 +37,9 @@ class _Running:
 
     def __init__(self, context: TaskContext) -> None:
         self.context = context
+        self.suspended_at: float | None = None
+        self._wanted = asyncio.Event()
+        self._wanted.set()
         self._stopped = False
         self._runner: TaskRunner | None = None
         self.coroutine = asyncio.create_task(self._supervise(), name=f"task-{context.partition}")
@@ -43,9 +51,22 @@ class _Running:
         else:
             self.coroutine.cancel()
 
+    async def suspend(self) -> None:
+        self.suspended_at = asyncio.get_running_loop().time()
+        self._wanted.clear()
+        if self._runner is not None:
+            await self._runner.suspend()
+
+    def resume(self) -> None:
+        self.suspended_at = None
+        self._wanted.set()
+        if self._runner is not None:
+            self._runner.resume()
+
     async def _supervise(self) -> None:
         context, failures = self.context, 0
         while not self._stopped:
+            await self._wanted.wait()
             began = asyncio.get_running_loop().time()
             try:
                 self._runner = TaskRunner(context)
@@ -53,6 +74,8 @@ class _Running:
             except PERMANENT as error:
                 self._failed(error)
                 return
+            except FencedError:
+                await self._step_back()
             except Exception as error:  # noqa: BLE001  # whatever it was: drop what is not committed, acquire again
                 self._failed(error)
             finally:
@@ -63,6 +86,15 @@ class _Running:
                 context.stats.restarts_total += 1
                 await asyncio.sleep(context.settings.restart_backoff_ms / 1000 * min(2**failures, MAX_BACKOFF_FACTOR))
                 failures += 1
+
+    async def _step_back(self) -> None:
+        """Leave the task to whoever took it. If it is still assigned to us later on, that was a zombie: take it back."""
+        self._runner = None
+        self.context.stats.phase = "waiting"
+        self.context.stats.fenced_total += 1
+        log.info("task_fenced", partition=self.context.partition)
+        if not self._stopped:
+            await asyncio.sleep(FENCED_PAUSE_S)
 
     def _failed(self, error: Exception) -> None:
         stats = self.context.stats
@@ -117,13 +149,36 @@ class Worker:
             await self._assign(membership, assignment)
 
     async def _assign(self, membership: Membership, assignment: Assignment) -> None:
+        if not assignment.tasks:  # all were taken back, and most will be given back: keep their state, but at rest
+            await self._suspend()
+            await membership.released(assignment.generation)
+            return
         await self._stop(set(self._running) - assignment.tasks)
         await membership.released(assignment.generation)
+        for running in self._running.values():
+            running.resume()
         for partition in sorted(assignment.tasks - set(self._running)):
             stats = self.stats.setdefault(partition, TaskStats(partition))
             self._running[partition] = _Running(self._make_context(partition, stats))
         self.assigned = True
         log.info("assigned", generation=assignment.generation, tasks=sorted(assignment.tasks))
+
+    async def _suspend(self) -> None:
+        jobs = [asyncio.create_task(running.suspend()) for running in self._running.values()]
+        if jobs:
+            _, late = await asyncio.wait(jobs, timeout=self._settings.stop_timeout_ms / 1000)
+            for job in late:
+                job.cancel()
+
+    async def _release_forgotten(self) -> None:
+        """Let go of tasks that were taken back and not given back."""
+        limit = asyncio.get_running_loop().time() - SUSPENDED_LIMIT_S
+        forgotten = {
+            partition
+            for partition, running in self._running.items()
+            if running.suspended_at is not None and running.suspended_at < limit
+        }
+        await self._stop(forgotten)
 
     async def _stop(self, partitions: set[int]) -> None:
         leaving = {partition: self._running.pop(partition) for partition in partitions}
@@ -141,6 +196,7 @@ class Worker:
     async def _publish(self, membership: Membership) -> None:
         while True:
             await asyncio.sleep(PUBLISH_INTERVAL_S)
+            await self._release_forgotten()
             positions = {
                 TopicPartition(topic, partition): offset
                 for partition in self._running

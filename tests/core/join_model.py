@@ -45,9 +45,9 @@ class Trace:
         offsets = (done.predictions["offset"].tolist(), done.labels["offset"].tolist())
         self.outcomes += zip((done.operation + first).tolist(), *offsets, done.extras, strict=True)
         fixed = result.corrections
-        rows = (fixed.predictions, fixed.old_labels, fixed.labels)
-        offsets = [part["offset"].tolist() for part in rows]
-        self.corrections += zip((fixed.operation + first).tolist(), *offsets, strict=True)
+        labels = (fixed.old_labels["offset"].tolist(), fixed.labels["offset"].tolist())
+        predictions = fixed.predictions["offset"].tolist()
+        self.corrections += zip((fixed.operation + first).tolist(), predictions, *labels, strict=True)
         self.evicted_predictions += result.evicted.predictions["offset"].tolist()
         self.evicted_labels += result.evicted.labels["offset"].tolist()
         self.evicted_joined += result.evicted_joined

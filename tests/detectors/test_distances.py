@@ -14,14 +14,14 @@ from detectors.histogram import ReferenceHistogram
 tables = hnp.arrays(np.int64, (2, 3, 8), elements=st.integers(0, 400)).filter(lambda t: (t.sum(axis=2) > 0).all())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tables)
 def test_js_is_scipys_distance_in_bits(table):
     expected = [jensenshannon(p, q, base=2) for p, q in zip(*table, strict=True)]
     assert distances.js(*table) == pytest.approx(np.nan_to_num(expected), abs=1e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tables)
 def test_chi_square_is_scipys_without_yates_correction(table):
     for f, value in enumerate(distances.chi_square(*table)):
@@ -29,7 +29,7 @@ def test_chi_square_is_scipys_without_yates_correction(table):
         assert value == pytest.approx(chi2_contingency(table[:, f][:, used], correction=False).statistic, abs=1e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tables)
 def test_hellinger_and_l_infinity_are_nannymls(table):
     p, q = table[0] / table[0].sum(axis=1, keepdims=True), table[1] / table[1].sum(axis=1, keepdims=True)
@@ -46,7 +46,7 @@ def evidently_psi(p, q):
     return np.sum((p - q) * np.log(p / q))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tables)
 def test_psi_with_evidentlys_floor_is_evidentlys(table):
     for f, value in enumerate(distances.psi(*table, floor=1e-4)):
@@ -55,7 +55,7 @@ def test_psi_with_evidentlys_floor_is_evidentlys(table):
         assert value == pytest.approx(evidently_psi(p, q))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tables, st.integers(1, 5))
 def test_every_distance_is_zero_between_windows_of_the_same_shares_and_not_negative(table, factor):
     reference, current = table
@@ -66,7 +66,7 @@ def test_every_distance_is_zero_between_windows_of_the_same_shares_and_not_negat
     assert (distances.psi(reference, current) >= 0).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tables)
 def test_padding_adds_nothing(table):
     padded = np.insert(table, [5, 5], 0, axis=2)

@@ -18,7 +18,7 @@ def single(values, **options):
     return ReferenceHistogram.from_sample(np.array(values, dtype=np.float64)[:, None], **options)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sample=samples, n_bins=st.integers(2, 30))
 def test_every_reference_value_is_counted_once_and_none_is_unseen(sample, n_bins):
     histogram = ReferenceHistogram.from_sample(sample, n_bins=n_bins)
@@ -29,7 +29,7 @@ def test_every_reference_value_is_counted_once_and_none_is_unseen(sample, n_bins
     assert np.isfinite(histogram.positions).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sample=samples, first=samples, second=samples, n_bins=st.integers(2, 30))
 def test_counts_of_blocks_add_up_to_the_count_of_the_blocks_together(sample, first, second, n_bins):
     width = sample.shape[1]
@@ -40,7 +40,7 @@ def test_counts_of_blocks_add_up_to_the_count_of_the_blocks_together(sample, fir
     assert (together.sum(axis=1) == len(first) + len(second)).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sample=samples, n_bins=st.integers(2, 30), categorical=st.booleans())
 def test_a_snapshot_gives_back_the_same_histogram(sample, n_bins, categorical):
     kinds = [categorical] * sample.shape[1]
@@ -51,7 +51,7 @@ def test_a_snapshot_gives_back_the_same_histogram(sample, n_bins, categorical):
         assert np.array_equal(again.count(sample), histogram.counts)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sample=hnp.arrays(np.float64, st.integers(5, 300), elements=st.floats(-1e9, 1e9), unique=True))
 def test_without_ties_the_bins_hold_equal_shares_give_or_take_one(sample):
     histogram = single(sample, n_bins=5)
@@ -60,7 +60,7 @@ def test_without_ties_the_bins_hold_equal_shares_give_or_take_one(sample):
         assert filled.max() - filled.min() <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(constant=st.floats(-1e6, 1e6), other=st.floats(-1e6, 1e6))
 def test_any_other_value_of_a_constant_feature_is_visible(constant, other):
     histogram = single([constant] * 100)

@@ -58,7 +58,7 @@ def packed(detector):
 
 
 @everywhere
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(values=streams(), cuts=st.lists(st.integers(1, 300), max_size=8))
 def test_cutting_a_stream_anywhere_changes_no_bit(make, values, cuts):
     whole, pieces = make(), make()
@@ -72,7 +72,7 @@ def test_cutting_a_stream_anywhere_changes_no_bit(make, values, cuts):
 
 
 @everywhere
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(values=streams())
 def test_values_given_one_by_one_leave_the_state_that_the_column_leaves(make, values):
     column, single = make(), make()
@@ -100,7 +100,7 @@ def test_a_detector_restored_at_any_cut_goes_on_as_if_nothing_had_happened(make,
 @given(values=streams())
 def test_the_level_is_drift_exactly_where_the_statistic_reaches_the_threshold(make, values):
     detector = make()
-    for value in values[:150]:
+    for value in values[:100]:
         level = detector.update(float(value))
         verdict = detector.verdict()
         assert level is verdict.level

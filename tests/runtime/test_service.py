@@ -10,6 +10,7 @@ import pytest
 from schemas.codec import encode
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot
 from service.config import Config
+from service.core.prepare import TaskTopics
 from service.core.settings import JoinSettings
 from service.eventlog.protocol import Log, TopicSpec
 from service.runtime.topics import prepare_topics
@@ -54,7 +55,7 @@ def output_topics(config: Config) -> list[str]:
 
 def expected_bytes(source: Source, config: Config) -> list[bytes]:
     """What the core says of a source, with the configuration's names."""
-    driver = Driver(source, config.core, topics=config.topics.inputs)
+    driver = Driver(source, config.core, topics=TaskTopics(*config.topics.inputs, partition=0))
     return sorted(encode(output) for output in driver.run(batch=100_000))
 
 

@@ -1,0 +1,48 @@
+"""From the log into a task's intake: the one way in, for live work and for recovery."""
+
+from collections.abc import Sequence
+
+from schemas.rejection import Rejection
+from service.core.decode import decode_block, rejected_block
+from service.core.intake import Role
+from service.core.task import Task
+from service.eventlog.errors import UnreadableRecordError
+from service.eventlog.protocol import Chunk, Reader, TopicPartition
+from service.runtime.context import TaskContext
+
+
+async def read_some(
+    context: TaskContext, reader: Reader, task: Task, *, wait_ms: int, only: Sequence[TopicPartition]
+) -> set[Role]:
+    """Fetch and decode what there is; say which inputs gave something.
+
+    Bytes that are no record become a dead letter at their offset, and reading goes on behind them.
+    """
+    try:
+        chunks = await reader.fetch(max_records=context.settings.max_step_records, wait_ms=wait_ms, only=only)
+    except UnreadableRecordError as error:
+        return {_bury(context, reader, task, error)}
+    return {_offer(context, task, chunk) for chunk in chunks}
+
+
+def _offer(context: TaskContext, task: Task, chunk: Chunk) -> Role:
+    role = Role(context.topics.inputs.index(chunk.topic))
+    block = decode_block(role, chunk.offsets, chunk.timestamps_ms, chunk.values, chunk.next_position, context.core)
+    task.intake.offer(role, block)
+    context.stats.read(role, len(chunk.values), block.size_bytes)
+    return role
+
+
+def _bury(context: TaskContext, reader: Reader, task: Task, error: UnreadableRecordError) -> Role:
+    role = Role(context.topics.inputs.index(error.topic))
+    message = f"$: the log cannot read this record: {error.reason}"
+    rejection = Rejection(index=0, reason="unreadable", message=message, path="$", model_id=None)
+    task.intake.offer(role, rejected_block(error.position, rejection))
+    reader.seek({TopicPartition(error.topic, error.partition): error.position + 1})
+    context.stats.read(role, 1, 0)
+    return role
+
+
+def open_positions(context: TaskContext, task: Task) -> dict[TopicPartition, int]:
+    """Give the position of each input at which reading goes on."""
+    return {context.inputs[role]: task.intake.position(role) for role in Role}

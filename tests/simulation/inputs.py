@@ -1,0 +1,105 @@
+"""Seeded inputs with everything that real ones have: drift, late and early labels, duplicates, corrections, rubbish."""
+
+import random
+from typing import Any, NamedTuple
+
+import orjson
+
+from service.core.intake import Role
+
+START_MS = 1_790_000_000_000
+EVENT_EVERY_MS = 400
+"""Event time between two predictions of a partition."""
+
+RUBBISH = (None, b"", b"{", b"[1, 2]", b"\xff\xfe", b'{"prediction_id": 7}', b'{"event_time_ms": NaN}')
+
+
+class Arrival(NamedTuple):
+    """One record on its way to an input topic."""
+
+    role: Role
+    value: bytes | None
+
+
+def arrivals(rng: random.Random, partition: int, count: int) -> list[Arrival]:
+    """Give `count` predictions of a partition with labels, commands and rubbish, in the order in which they arrive."""
+    keyed = [
+        entry
+        for number in range(count)
+        for entry in _prediction_and_label(rng, partition, number, drifted=number > count * 0.45)
+    ]
+    keyed += [
+        (rng.uniform(0, count), Arrival(rng.choice(list(Role)), rng.choice(RUBBISH))) for _ in range(count // 25)
+    ]
+    keyed += [(at, command(rng, f"m{partition}", at)) for at in (rng.uniform(0, count) for _ in range(rng.randint(0, 3)))]
+    keyed.sort(key=lambda entry: entry[0])
+    return [arrival for _, arrival in keyed]
+
+
+def _prediction_and_label(
+    rng: random.Random, partition: int, number: int, *, drifted: bool
+) -> list[tuple[float, Arrival]]:
+    truth = rng.random() < 0.5
+    answer = truth ^ (rng.random() < (0.55 if drifted else 0.08))
+    late_ms = rng.choice((0, 0, 0, 0, 5_000))
+    event = {
+        "prediction_id": f"p{number}",
+        "model_id": f"m{partition}" if rng.random() < 0.9 else f"n{partition}",
+        "model_version": "1",
+        "event_time_ms": time_of(number) - late_ms,
+        "prediction": answer,
+        "score": 0.8 if answer else 0.25,
+        "features": {"x": rng.gauss(2.0 if drifted else 0.0, 1.0), "kind": rng.choice("abc")},
+        "segments": {"country": rng.choice(("DE", "FR"))},
+        "latency_ms": rng.uniform(1, 30),
+    }
+    entries = [(number + rng.uniform(0, 3), Arrival(Role.PREDICTIONS, orjson.dumps(event)))]
+    if rng.random() < 0.04:
+        entries.append((number + rng.uniform(0, 12), entries[0][1]))
+    if rng.random() < 0.93:
+        entries += _labels(rng, event, number, truth=truth)
+    return entries
+
+
+def _labels(
+    rng: random.Random, event: dict[str, Any], number: int, *, truth: bool
+) -> list[tuple[float, Arrival]]:
+    # A label may come before its prediction, long after it, twice, or again with another answer.
+    delay = rng.choice((-4.0, 1.0, 8.0, 30.0))
+    said = {
+        "prediction_id": event["prediction_id"],
+        "model_id": event["model_id"],
+        "label": truth,
+        "event_time_ms": max(time_of(number + delay), START_MS),
+    }
+    entries = [(number + delay + rng.uniform(0, 2), Arrival(Role.LABELS, orjson.dumps(said)))]
+    if rng.random() < 0.04:
+        entries.append((number + delay + 10, entries[0][1]))
+    if rng.random() < 0.04:
+        corrected = said | {"label": not truth, "revision": 1}
+        entries.append((number + delay + 15, Arrival(Role.LABELS, orjson.dumps(corrected))))
+    return entries
+
+
+def command(rng: random.Random, model_id: str, at: float) -> Arrival:
+    """Give a command of any kind."""
+    common = {"model_id": model_id, "event_time_ms": time_of(at)}
+    return Arrival(
+        Role.CONTROL,
+        orjson.dumps(
+            common
+            | rng.choice(
+                (
+                    {"type": "fine_tune", "mode": "stateless"},
+                    {"type": "reset_monitor"},
+                    {"type": "version_deployed", "model_version": "1"},
+                    {"type": "fine_tune_status", "trigger_id": "unheard-of", "status": "running"},
+                )
+            )
+        ),
+    )
+
+
+def time_of(number: float) -> int:
+    """Say when the prediction of this number was made."""
+    return START_MS + int(number * EVENT_EVERY_MS)
