@@ -159,7 +159,7 @@ class EDDM(Incremental):
     1/m), the chance difference of two nested estimates, and the maximum counts from `warm_start` errors on.
 
     With `compat="river"` the rule is the paper's as river 0.26 computes it (but for ties within rounding: distances are
-    summed exactly here).
+    summed exactly here). `warm_start` is 60 errors unless given; with `compat="river"` it is river's 30 values.
 
     State: ten numbers.
     """
@@ -170,14 +170,14 @@ class EDDM(Incremental):
     def __init__(
         self,
         *,
-        warm_start: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 30,
+        warm_start: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] | None = None,
         alpha: Probability = 0.95,
         beta: Probability = 0.9,
         noise_level: Positive = 2.5,
         compat: Literal["river"] | None = None,
     ) -> None:
         given = {
-            "warm_start": warm_start,
+            "warm_start": (30 if compat == "river" else 60) if warm_start is None else warm_start,
             "alpha": alpha,
             "beta": beta,
             "noise_level": noise_level,

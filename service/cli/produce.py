@@ -8,13 +8,12 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from schemas.codec import encode_event
 from schemas.events import Label
 from service.cli.errors import UsageError
 from service.eventlog.partitioner import partition_for
 from service.eventlog.protocol import Appender, NewRecord
 from service.replay.delay import Delay, EventDelay, TimeDelay
-from service.replay.events import GoodRow, read_events
+from service.replay.events import GoodRow, encode_input, read_events
 from service.replay.mapping import ColumnMapping, RowMapper, check_columns
 from service.replay.sources import BadRow, Contents, Source
 from service.runtime.settings import TopicSettings
@@ -196,7 +195,7 @@ def _row(row: GoodRow, delay: Delay, only: Only | None, tally: Tally, *, labelle
 
 
 def _label(label: Label) -> _Out:
-    return _Out(is_label=True, key=label.model_id.encode(), value=encode_event(label), time_ms=label.event_time_ms)
+    return _Out(is_label=True, key=label.model_id.encode(), value=encode_input(label), time_ms=label.event_time_ms)
 
 
 def _note_bad(request: ProduceRequest, row: BadRow, tally: Tally) -> None:

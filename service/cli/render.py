@@ -52,19 +52,24 @@ def show(console: Console, block: Block) -> None:
             console.print(Text(" " * INDENT) + detail, soft_wrap=True)
 
 
-def render(output: Output) -> Block:
-    """Say an output in words."""
+def render(output: Output, when: str | None = None) -> Block:
+    """Say an output in words. `when`: what stands in front, instead of its event time."""
+    when = when or _time(output.event_time_ms)
     if isinstance(output, Alert):
-        return _alert(output)
+        return _alert(output, heading(when, "ALERT"))
     if isinstance(output, FineTuneTrigger):
-        return _trigger(output)
+        return _trigger(output, heading(when, "TRIGGER"))
     if isinstance(output, MetricSnapshot):
-        return Block(_metrics(output), [])
-    return Block(_dead_letter(output), [])
+        return Block(_metrics(output, heading(when, "METRICS")), [])
+    return Block(_dead_letter(output, heading(when, "DEAD")), [])
 
 
-def _alert(alert: Alert) -> Block:
-    head = _head(alert.event_time_ms, "ALERT")
+def heading(when: str, what: str) -> Text:
+    """Begin a line: when it was, and what it is."""
+    return Text(when, "dim").append("  ").append(f"{what:<10}", "bold")
+
+
+def _alert(alert: Alert, head: Text) -> Block:
     head.append(f"{alert.state:<9}", _STATE_STYLES[alert.state]).append(" ")
     head.append(f"{alert.severity:<8}", _SEVERITY_STYLES[alert.severity]).append(" ")
     head.append(alert.alertname, "bold").append("  ").append(_model(alert))
@@ -78,13 +83,14 @@ def _alert(alert: Alert) -> Block:
     return Block(head, details)
 
 
-def _trigger(trigger: FineTuneTrigger) -> Block:
-    head = _head(trigger.event_time_ms, "TRIGGER")
+def _trigger(trigger: FineTuneTrigger, head: Text) -> Block:
     head.append(f"{trigger.state:<9}", _STATE_STYLES[trigger.state]).append(" ")
     head.append(f"{trigger.mode:<9}", "magenta").append(_model(trigger))
     if trigger.new_model_version is not None:
-        head.append(_clean(f" to {trigger.new_model_version}"), "bold")
+        head.append(_clean(f" -> {trigger.new_model_version}"), "bold")
     head.append(f"  trigger {trigger.trigger_id[:8]}", "dim")
+    if trigger.state in ("running", "verifying"):
+        return Block(head, [])  # nothing that the request has not said
     details = [Text(_clean(trigger.reason))]
     if trigger.state == "requested":
         details.append(Text(_clean(trigger.mode_reason), "dim"))
@@ -93,14 +99,14 @@ def _trigger(trigger: FineTuneTrigger) -> Block:
         )
         details.append(Text(_clean(f"training window, {trigger.labels:,} labelled: {where}"), "dim"))
     losses = [("before", trigger.loss_before), ("during", trigger.loss_during), ("after", trigger.loss_after)]
-    if trigger.state not in ("requested", "running") and trigger.loss_after is not None:
+    if trigger.loss_after is not None:
         told = ", ".join(f"{when} {value:.4g}" for when, value in losses if value is not None)
         details.append(Text(f"mean loss: {told}", "dim"))
     return Block(head, details)
 
 
-def _metrics(snapshot: MetricSnapshot) -> Text:
-    head = _head(snapshot.event_time_ms, "METRICS").append(_model(snapshot))
+def _metrics(snapshot: MetricSnapshot, head: Text) -> Text:
+    head.append(_model(snapshot))
     head.append(f"  {snapshot.predictions_total:,} predictions, {snapshot.outcomes_total:,} labelled", "dim")
     window = next((window for window in snapshot.windows if window.count), None)
     if window is not None:
@@ -118,8 +124,8 @@ def _values(window: WindowMetrics) -> str:
     return ", ".join(shown[:NAMED_METRICS])
 
 
-def _dead_letter(letter: DeadLetter) -> Text:
-    head = _head(letter.event_time_ms, "DEAD").append(f"{letter.reason:<18} ", "red")
+def _dead_letter(letter: DeadLetter, head: Text) -> Text:
+    head.append(f"{letter.reason:<18} ", "red")
     return head.append(_clean(f"{letter.topic}[{letter.partition}] offset {letter.offset:,}: {letter.message}"))
 
 
@@ -139,10 +145,6 @@ def _evidence(evidence: Evidence) -> list[str]:
             text += f", {_figure(part.before)} before, {_figure(part.after)} now"
         lines.append(_clean(text))
     return lines
-
-
-def _head(time_ms: int, what: str) -> Text:
-    return Text(_time(time_ms), "dim").append("  ").append(f"{what:<8}", "bold")
 
 
 def _model(output: Alert | FineTuneTrigger | MetricSnapshot) -> str:

@@ -214,9 +214,18 @@ class Intake:
 
     def take_to(self, end: Positions) -> Merged:
         """Give exactly the records before `end`: a step that was taken before and is taken again."""
-        counts = {role: self._queues[role].count_before_offset(offset) for role, offset in zip(Role, end, strict=True)}
-        merged = self._merge(counts, forced=True)
-        for role, offset in zip(Role, end, strict=True):
+        return self.take_through(np.array([end], dtype=np.int64))
+
+    def take_through(self, ends: Int) -> Merged:
+        """Give the records of several steps that were taken before, at once: each step in its own merged order.
+
+        `ends`, shape (steps, 3): where each ended, in rank order; rows never fall. Many small steps of a service that
+        kept up are one large one for whoever comes later.
+        """
+        last = ends[-1].tolist()
+        counts = {role: self._queues[role].count_before_offset(offset) for role, offset in zip(Role, last, strict=True)}
+        merged = self._merge(counts, forced=True, ends=ends)
+        for role, offset in zip(Role, last, strict=True):
             self._queues[role].taken = max(self._queues[role].taken, offset)
         return merged._replace(end=self.taken)
 
@@ -247,9 +256,14 @@ class Intake:
             row -= len(keys) - taken
         raise IndexError(f"input {role.name} holds fewer records than were counted")
 
-    def _merge(self, counts: dict[Role, int], *, forced: bool) -> Merged:
+    def _merge(self, counts: dict[Role, int], *, forced: bool, ends: Int | None = None) -> Merged:
         lanes = {role: self._queues[role].take(count) for role, count in counts.items()}
         keys = np.concatenate([lanes[role].keys for role in Role])
         roles = np.repeat(np.array(list(Role), dtype=np.int8), [len(lanes[role].keys) for role in Role])
-        order = np.argsort(keys, kind="stable")  # rank and offset order stand already
+        # Both sorts are stable: rank and offset order stand already.
+        if ends is None or len(ends) == 1:
+            order = np.argsort(keys, kind="stable")
+        else:
+            steps = [np.searchsorted(ends[:, role], lanes[role].offsets, side="right") for role in Role]
+            order = np.lexsort((keys, np.concatenate(steps)))
         return Merged(lanes, roles[order], keys[order], self.taken, forced)

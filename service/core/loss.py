@@ -6,17 +6,15 @@ drift towards a *larger* loss opens the cause; it is gone when the mean of the l
 within the reference's chance. Detectors that find the loss falling are rebased, and nobody is woken.
 """
 
-from collections import deque
-from typing import NamedTuple
-
 import msgspec
 import numpy as np
 
 from detectors import registry
-from detectors.protocol import Detector, Level, State, Verdict
+from detectors.protocol import Detector, Level, State
 from schemas.outputs import ChangePoint, Evidence
 from service.core.columns import Float, Outcomes
 from service.core.findings import Finding
+from service.core.loss_feed import NEVER, Drift, LossFeed
 from service.core.metrics.window import OutcomeWindow
 from service.core.settings import ConceptDriftSettings, DetectorSettings
 
@@ -25,80 +23,8 @@ _VERSION = 1
 _CHECKS_PER_SPAN = 4
 """How often, within `recovered_outcomes` outcomes, an open cause is looked at again."""
 
-_NEVER = 1 << 62
-
 _RECOVERED_SIGMAS = 1.645
 """One-sided 95 %: a stable stream at its reference mean passes this check 19 times in 20."""
-
-
-class _Drift(NamedTuple):
-    """A detector's drift at a row of the batch."""
-
-    row: int
-    place: int
-    verdict: Verdict
-    change: int
-    """Number of the first outcome after the estimated change."""
-
-
-class LossFeed:
-    """A batch of outcomes on its way into the window, stopping wherever something is to be decided.
-
-    The caller says up to which outcome; at a finding it stops earlier. So whoever looks at the window sees exactly the
-    outcomes up to that moment, wherever the batch was cut.
-    """
-
-    def __init__(
-        self, monitor: "LossMonitor", outcomes: Outcomes, losses: Float, window: OutcomeWindow, drifts: list[_Drift]
-    ) -> None:
-        self._monitor = monitor
-        self._outcomes = outcomes
-        self._losses = losses
-        self._window = window
-        self._drifts = deque(drifts)
-        self._start = window.total
-
-    @property
-    def end(self) -> int:
-        """Outcomes that the window will have had when all of the batch is in."""
-        return self._start + len(self._losses)
-
-    def count_through(self, sequence: int) -> int:
-        """Outcomes that the window will have had behind a record; _NEVER where that is not in this batch's reach."""
-        if not len(self._losses) or sequence > self._outcomes.sequence[-1]:
-            return _NEVER
-        return self._start + int(np.searchsorted(self._outcomes.sequence, sequence, side="right"))
-
-    def moment(self) -> tuple[int, int]:
-        """Sequence and watermark of the newest outcome in the window that came from this batch."""
-        row = max(self._window.total - self._start - 1, 0)
-        return int(self._outcomes.sequence[row]), int(self._outcomes.watermark_ms[row])
-
-    def advance(self, until: int) -> Finding | None:
-        """Put outcomes into the window until it has had `until`, or until there is a finding, which is given."""
-        until = min(until, self.end)
-        while self._window.total < until or self._drift_is_due():
-            drift_at = self._start + self._drifts[0].row + 1 if self._drifts else until + 1
-            check_at = self._monitor.next_check(self._window.total)
-            stop = min(drift_at, check_at, until)
-            self._extend(stop)
-            found = None
-            if stop == drift_at:
-                found = self._monitor.judge(self._drifts.popleft(), self._outcomes, self._window)
-            elif stop == check_at:
-                found = self._monitor.check(stop - 1 - self._start, self._outcomes, self._window)
-            if found is not None:
-                return found
-        return None
-
-    def _drift_is_due(self) -> bool:
-        """Two detectors may drift at the same outcome."""
-        return bool(self._drifts) and self._start + self._drifts[0].row + 1 == self._window.total
-
-    def _extend(self, stop: int) -> None:
-        first, last = self._window.total - self._start, stop - self._start
-        if last > first:
-            self._window.extend(self._outcomes.part(first, last), self._losses[first:last])
 
 
 class LossMonitor:
@@ -121,6 +47,7 @@ class LossMonitor:
         self.reference_mean: float | None = None
         self._reference_std = 0.0
         self._cap = 1.0
+        self._scaled_mean = self._scaled_variance = 0.0
         self._first_number = 0
         self._opened_at: int | None = None
 
@@ -129,13 +56,13 @@ class LossMonitor:
         self._start()
         self._first_number = outcomes_so_far
 
-    def feed(self, outcomes: Outcomes, losses: Float, window: OutcomeWindow) -> "LossFeed":
+    def feed(self, outcomes: Outcomes, losses: Float, window: OutcomeWindow) -> LossFeed:
         """Begin to take outcomes (with finite losses): they go into the window as the feed advances."""
         return LossFeed(self, outcomes, losses, window, self._drifts(losses, window.total))
 
     # ------------------------------------------------------------------------------------------ detectors
 
-    def _drifts(self, losses: Float, start: int) -> list[_Drift]:
+    def _drifts(self, losses: Float, start: int) -> list[Drift]:
         if self.reference_mean is not None:
             return self._feed(losses, start, 0)
         held = len(self._pending)
@@ -154,27 +81,47 @@ class LossMonitor:
         if not self._bernoulli:
             cap = float(np.quantile(reference, self._settings.loss_cap_quantile))
             self._cap = cap or float(np.max(reference)) or 1.0
+        scaled = reference if self._bernoulli else np.minimum(reference / self._cap, 1.0)
+        self._scaled_mean, self._scaled_variance = float(np.mean(scaled)), float(np.var(scaled))
 
-    def _feed(self, losses: Float, start: int, first_row: int) -> list[_Drift]:
+    def _feed(self, losses: Float, start: int, first_row: int) -> list[Drift]:
         values = losses if self._bernoulli else np.minimum(losses / self._cap, 1.0)
-        found: list[_Drift] = []
-        for place, detector in enumerate(self.detectors):
+        found: list[Drift] = []
+        for place in range(len(self.detectors)):
             consumed = 0
             while consumed < len(values):
+                detector = self.detectors[place]
                 progress = detector.update_many(values[consumed:])
                 consumed += progress.consumed
                 if progress.level is Level.DRIFT:
                     verdict = detector.verdict()
                     number = start + consumed
                     change = number - 1 if verdict.change_point is None else self._bases[place] + verdict.change_point
-                    found.append(_Drift(first_row + consumed - 1, place, verdict, min(change, number - 1)))
-                    detector.rebase()
-                    self._bases[place] = number
+                    found.append(Drift(first_row + consumed - 1, place, verdict, min(change, number - 1)))
+                    self._restart(place, number)
         return sorted(found, key=lambda drift: (drift.row, drift.place))
+
+    def _restart(self, place: int, number: int) -> None:
+        """Let a detector that drifted go on, from an outcome on.
+
+        One that can be given a reference keeps the monitor's: it must not take the worse loss for normal.
+        """
+        item = self._chosen[place]
+        if "reference_count" in registry.parameters(item.name) and self.reference_mean is not None:
+            self.detectors[place] = self._with_reference(item)
+        else:
+            self.detectors[place].rebase()
+        self._bases[place] = number
+
+    def _with_reference(self, item: DetectorSettings) -> Detector:
+        given = {"reference_count": self._settings.reference_outcomes, "reference_mean": self._scaled_mean}
+        if not self._bernoulli:
+            given["reference_variance"] = self._scaled_variance
+        return registry.make(item.name, **(item.params | given))
 
     # --------------------------------------------------------------------------------------------- causes
 
-    def judge(self, drift: _Drift, outcomes: Outcomes, window: OutcomeWindow) -> Finding | None:
+    def judge(self, drift: Drift, outcomes: Outcomes, window: OutcomeWindow) -> Finding | None:
         """Decide whether a drift opens the cause. The window holds the outcomes up to it."""
         since = window.since(drift.change)
         if self.reference_mean is None or since.mean_loss is None or since.mean_loss <= self.reference_mean:
@@ -220,7 +167,7 @@ class LossMonitor:
         horizon = number - self._settings.reference_outcomes
         return sorted(place for place, (at, _) in self._votes.items() if at > horizon)
 
-    def _finding(self, drift: _Drift, outcomes: Outcomes, point: ChangePoint, number: int) -> Finding:
+    def _finding(self, drift: Drift, outcomes: Outcomes, point: ChangePoint, number: int) -> Finding:
         recent = [place for place in self._recent(number) if place != drift.place]
         return Finding(
             sequence=int(outcomes.sequence[drift.row]),
@@ -237,7 +184,7 @@ class LossMonitor:
     def next_check(self, count: int) -> int:
         """Say behind how many outcomes, more than `count`, an open cause is looked at again."""
         if self._opened_at is None:
-            return _NEVER
+            return NEVER
         step = max(self._span // _CHECKS_PER_SPAN, 1)
         first = self._opened_at + self._span
         passed = max((count - first) // step + 1, 0)
@@ -280,24 +227,25 @@ class LossMonitor:
         return {
             "version": _VERSION,
             "detectors": [detector.snapshot() for detector in self.detectors],
-            "names": [item.name for item in self._chosen],
+            "chosen": [[item.name, item.params] for item in self._chosen],
             "bases": list(self._bases),
             "votes": {str(place): [at, msgspec.to_builtins(evidence)] for place, (at, evidence) in self._votes.items()},
             "pending": self._pending.tobytes(),
             "reference_mean": self.reference_mean,
             "reference_std": self._reference_std,
             "cap": self._cap,
+            "scaled": [self._scaled_mean, self._scaled_variance],
             "first_number": self._first_number,
             "opened_at": self._opened_at,
         }
 
     def restore(self, state: State) -> None:
-        """Take over a snapshot. Detectors that the settings no longer name are dropped, new ones begin as new."""
-        held = dict(zip(state["names"], zip(state["detectors"], state["bases"], strict=True), strict=True))
+        """Take over a snapshot. Detectors whose settings are no longer the same begin as new."""
+        held = list(zip(state["chosen"], state["detectors"], state["bases"], strict=True))
         for place, item in enumerate(self._chosen):
-            if item.name in held:
-                snapshot, self._bases[place] = held[item.name]
-                self.detectors[place].restore(snapshot)
+            for chosen, snapshot, base in held:
+                if chosen == [item.name, item.params]:
+                    self.detectors[place], self._bases[place] = registry.restore(snapshot), base
         for place, (at, evidence) in state["votes"].items():
             if int(place) < len(self.detectors):
                 self._votes[int(place)] = (at, msgspec.convert(evidence, Evidence))
@@ -305,6 +253,7 @@ class LossMonitor:
         self.reference_mean = state["reference_mean"]
         self._reference_std = state["reference_std"]
         self._cap = state["cap"]
+        self._scaled_mean, self._scaled_variance = state["scaled"]
         self._first_number = state["first_number"]
         self._opened_at = state["opened_at"]
 

@@ -17,7 +17,7 @@ from service.core.findings import Finding
 from service.core.finetuning import Decision, FineTunePolicy, LossSample, Refusal, TrainingWindow
 from service.core.finetuning.lifecycle import Moment
 from service.core.intake import Role
-from service.core.loss import LossFeed
+from service.core.loss_feed import NEVER, LossFeed
 from service.core.prepare import ControlRow, TaskTopics
 from service.core.roster import Model
 from service.core.version import VersionMonitor
@@ -91,7 +91,7 @@ class ModelMonitor:
         """Let outcomes in, stopping where something is to be decided, so that it is on exactly what came before."""
         while True:
             target = self._target(version)
-            others = feed.count_through(waiting[0].sequence) if waiting else _NEVER
+            others = feed.count_through(waiting[0].sequence) if waiting else NEVER
             finding = feed.advance(min(target, others))
             total = version.window.total
             if finding is not None:
@@ -130,6 +130,9 @@ class ModelMonitor:
         out.extend(Caused(at.sequence, trigger) for trigger in decision.triggers)
         for model_version, finding in decision.findings:
             self._publish(self.alerts.advance(finding, model_version), at, out)
+        if decision.superseded_by is not None:
+            why = f"version {decision.superseded_by} has taken over"
+            self._publish(self.alerts.supersede(decision.superseded_by, why, at.time_ms), at, out)
 
     def _target(self, version: VersionMonitor) -> int:
         """Say at which outcome of this version the fine-tune policy wants to be asked."""
@@ -138,7 +141,7 @@ class ModelMonitor:
             return labels.outcome_number
         if verification is not None and verification.model_version == version.model_version:
             return verification.outcome_number
-        return _NEVER
+        return NEVER
 
     def _reached(self, version: VersionMonitor, at: Moment, out: list[Caused]) -> None:
         labels, verification = self.fine_tune.label_target(), self.fine_tune.verification_target()
@@ -179,7 +182,7 @@ class ModelMonitor:
     def next_deadline_ms(self) -> int:
         """Say at which watermark something is due."""
         due = (self._snapshot_due_ms, self.alerts.next_deadline_ms(), self.fine_tune.next_deadline_ms())
-        return min((deadline for deadline in due if deadline is not None), default=_NEVER)
+        return min((deadline for deadline in due if deadline is not None), default=NEVER)
 
     def tick(self, now_ms: int, sequence: int) -> list[Caused]:
         """Let everything that is due take effect."""
@@ -291,9 +294,6 @@ class ModelMonitor:
         self._snapshot_due_ms = state["snapshot_due_ms"]
         self._active = set(state["active"])
         self._serving = state["serving"]
-
-
-_NEVER = 1 << 62
 
 
 def _sample(losses: Float) -> LossSample:

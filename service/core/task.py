@@ -57,6 +57,10 @@ class Task:
         """Take exactly the records before `end`, as a step did before."""
         return self._apply(self.intake.take_to(end))
 
+    def step_through(self, ends: Int) -> StepResult:
+        """Take exactly the records of several steps that were taken before; see `Intake.take_through`."""
+        return self._apply(self.intake.take_through(ends))
+
     def _apply(self, merged: Merged) -> StepResult:
         count = len(merged.roles)
         sequence = np.arange(self.sequence, self.sequence + count, dtype=np.int64)

@@ -13,7 +13,8 @@ from service.core.inputs.blocks import RowTimes
 from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
-from service.core.loss import LossFeed, LossMonitor
+from service.core.loss import LossMonitor
+from service.core.loss_feed import LossFeed
 from service.core.metrics import OutcomeWindow, QuantileHistogram, loss, positive_class, window_metrics
 from service.core.roster import Model
 from service.core.settings import PerformanceRule

@@ -31,6 +31,11 @@ class CommitFate(Enum):
     CONFIRMED = "applied, and the writer learns it"
     REPLY_LOST = "applied, and the writer gets OutcomeUnknownError"
     LOST = "not applied, and the writer gets OutcomeUnknownError"
+    LATE = "applied LATE_S later unless the writer is fenced by then, and the writer gets OutcomeUnknownError now"
+
+
+LATE_S = 0.05
+"""How long a late commit is under way. Who opens the next writer meanwhile aborts it, as InitProducerId does."""
 
 
 class Faults(Protocol):
@@ -204,10 +209,16 @@ class MemoryLog:
         if self._epochs[writer_id] != epoch:
             raise FencedError(f"another writer of {writer_id} was opened")
         fate = self.faults.fate(writer_id)
-        if fate is not CommitFate.LOST:
+        if fate is CommitFate.LATE:
+            asyncio.get_running_loop().call_later(LATE_S, self._arrive, writer_id, epoch, records)
+        elif fate is not CommitFate.LOST:
             self.write(records)
         if fate is not CommitFate.CONFIRMED:
             raise OutcomeUnknownError(f"{writer_id}: the commit was not answered")
+
+    def _arrive(self, writer_id: str, epoch: int, records: Sequence[NewRecord]) -> None:
+        if self._epochs[writer_id] == epoch:
+            self.write(records)
 
     def _demand(self, partitions: Mapping[TopicPartition, object] | Sequence[TopicPartition]) -> None:
         missing = sorted(where for where in partitions if where not in self._partitions)

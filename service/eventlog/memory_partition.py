@@ -37,6 +37,10 @@ class MemoryPartition:
         self.end += len(records)
         self.weight += sum(map(record_bytes, records))
 
+    def skip(self) -> None:
+        """Take an offset without a record, as the marker of a producer's transaction does in Kafka."""
+        self.end += 1
+
     def chunk(self, position: int, max_records: int) -> Chunk | None:
         """Give what there is from a position on; None where that is nothing. Raises OffsetOutOfRangeError."""
         if not self.begin <= position <= self.end:

@@ -8,9 +8,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from schemas.codec import EncodeError, decode_labels, decode_predictions, encode_event
+import msgspec
+
+from schemas.codec import decode_labels, decode_predictions
 from service.replay.mapping import Mapped, RowError, RowMapper
 from service.replay.sources import BadRow, Row
+
+encode_input = msgspec.json.Encoder(order="sorted").encode
+"""Five times as fast as the codec's own, which looks for numbers that are not finite. Here these become null, and the
+check behind finds a null where none may be: a feature is then missing, as the service itself would read it."""
 
 CHUNK_ROWS = 1_000
 MAX_RECORD_BYTES = 1_048_576
@@ -50,10 +56,12 @@ def _encode(row: Row | BadRow, number: int, mapper: RowMapper) -> _Encoded | Bad
         return row
     try:
         mapped = mapper.map(number, row.cells)
-        prediction = None if mapped.prediction is None else encode_event(mapped.prediction)
-        label = None if mapped.label is None else encode_event(mapped.label)
-    except (RowError, EncodeError) as error:
+        prediction = None if mapped.prediction is None else encode_input(mapped.prediction)
+        label = None if mapped.label is None else encode_input(mapped.label)
+    except (RowError, TypeError, OverflowError) as error:
         return BadRow(row.line, str(error))
+    except UnicodeEncodeError:
+        return BadRow(row.line, "not UTF-8")
     return _Encoded(GoodRow(row.line, mapped, prediction), label)
 
 

@@ -80,7 +80,7 @@ class Source(AbstractContextManager[Contents]):
         self.path = path
         self.format = file_format or recognise(path)
         self._delimiter = "\t" if ".tsv" in path.suffixes else delimiter
-        self._open: list[IO[bytes]] = []
+        self._open: list[IO[Any]] = []
 
     def __enter__(self) -> Contents:
         try:
@@ -118,6 +118,7 @@ class Source(AbstractContextManager[Contents]):
             return _read_parquet(self.path, raw)
         # Bytes that are no UTF-8 become lone surrogates, which the codec refuses: the row is bad, not the file.
         text = TextIOWrapper(self._plain(raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
+        self._open.append(text)
         size = self.path.stat().st_size
         done = _position(raw)
         if self.format == "jsonl":

@@ -35,12 +35,16 @@ def _offer(context: TaskContext, task: Task, chunk: Chunk) -> Role:
 
 def _bury(context: TaskContext, reader: Reader, task: Task, error: UnreadableRecordError) -> Role:
     role = Role(context.topics.inputs.index(error.topic))
-    message = f"$: the log cannot read this record: {error.reason}"
-    rejection = Rejection(index=0, reason="unreadable", message=message, path="$", model_id=None)
-    task.intake.offer(role, rejected_block(error.position, rejection))
+    task.intake.offer(role, rejected_block(error.position, unreadable(error)))
     reader.seek({TopicPartition(error.topic, error.partition): error.position + 1})
     context.stats.read(role, 1, 0)
     return role
+
+
+def unreadable(error: UnreadableRecordError) -> Rejection:
+    """Say why bytes that are no record are a dead letter."""
+    message = f"$: the log cannot read this record: {error.reason}"
+    return Rejection(index=0, reason="unreadable", message=message, path="$", model_id=None)
 
 
 def open_positions(context: TaskContext, task: Task) -> dict[TopicPartition, int]:

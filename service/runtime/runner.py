@@ -12,6 +12,7 @@ from service.runtime.changelog import cut_record
 from service.runtime.context import TaskContext
 from service.runtime.ledger import Ledger
 from service.runtime.outbox import Outbox
+from service.runtime.pacing import IdleWatch, StepSize
 from service.runtime.reading import open_positions, read_some
 
 
@@ -87,16 +88,19 @@ class _Work:
         self._clock = asyncio.get_running_loop().time
         outbox = Outbox(context.topics, context.settings, context.partition)
         self._ledger = Ledger(context.settings, outbox, acquired.task.intake.taken, acquired.number, self._clock())
-        self._heard_at = dict.fromkeys(Role, self._clock())
+        self._idle_watch = IdleWatch(context.settings, self._clock())
+        self._step_size = StepSize(context.settings.max_step_records)
         self._more_in_hand = False
         self._reader.seek(open_positions(context, acquired.task))
 
     async def turn(self) -> None:
         """Fetch, take a step, and commit if it is time."""
         await self._fetch()
-        result = self._task.step(self._idle(), self._settings.max_step_records)
+        began = self._clock()
+        result = self._task.step(self._idle(), self._step_size.records)
         self._more_in_hand = result is not None
         if result is not None:
+            self._step_size.took(self._clock() - began)
             self._ledger.record(result)
             self._context.stats.stepped(result, self._task.watermark_ms)
             await asyncio.sleep(0)  # other tasks, the heartbeat and the HTTP endpoint get their turn
@@ -112,21 +116,16 @@ class _Work:
         room = [self._inputs[role] for role in Role if self._has_room(role)]
         wait_ms = 0 if self._more_in_hand else self._settings.poll_ms
         heard = await read_some(self._context, self._reader, self._task, wait_ms=wait_ms, only=room)
-        self._heard_at.update(dict.fromkeys(heard, self._clock()))
+        self._idle_watch.heard(heard, self._clock())
 
     def _has_room(self, role: Role) -> bool:
         records, size_bytes = self._task.intake.buffered(role)
         return records < self._settings.max_buffered_records and size_bytes < self._settings.max_buffered_bytes
 
     def _idle(self) -> frozenset[Role]:
-        # An input with records in hand is waited for; one without is not, at its end or when silent for too long.
-        silent_since = self._clock() - self._settings.max_idle_ms / 1000
-        return frozenset(
-            role
-            for role, partition in self._inputs.items()
-            if self._task.intake.buffered(role)[0] == 0
-            and (self._reader.at_end(partition) or self._heard_at[role] <= silent_since)
-        )
+        buffered = {role: self._task.intake.buffered(role)[0] for role in Role}
+        at_end = {role: self._reader.at_end(partition) for role, partition in self._inputs.items()}
+        return self._idle_watch.idle(buffered, at_end, self._clock())
 
     async def commit(self, *, snapshot: bool) -> None:
         """Make everything since the last commit count, or nothing of it. Does nothing where nothing happened."""

@@ -63,6 +63,9 @@ class RuntimeSettings(Settings, frozen=True):
     max_idle_ms: Annotated[
         Millis, Meta(description="an input that is silent for this long, though not at its end, is not waited for")
     ] = 5_000
+    idle_grace_ms: Annotated[
+        Millis, Meta(description="an input at its end is waited for this long once, when another has records")
+    ] = 100
     poll_ms: Annotated[int, Meta(ge=1, le=10_000, description="longest wait for records")] = 100
     max_step_records: Annotated[int, Meta(ge=1, le=1_000_000, description="records a step takes at the most")] = 4_000
     max_buffered_records: Annotated[

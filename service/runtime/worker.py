@@ -88,7 +88,7 @@ class _Running:
                 failures += 1
 
     async def _step_back(self) -> None:
-        """Leave the task to whoever took it. If it is still assigned to us later on, that was a zombie: take it back."""
+        """Leave the task to whoever took it. If it is still ours later on, that was a zombie: take it back."""
         self._runner = None
         self.context.stats.phase = "waiting"
         self.context.stats.fenced_total += 1
@@ -100,7 +100,7 @@ class _Running:
         stats = self.context.stats
         stats.phase = "failed"
         stats.last_error = f"{type(error).__name__}: {error}"
-        expected = isinstance(error, LogError | PERMANENT)
+        expected = isinstance(error, (LogError, *PERMANENT))
         log.error("task_failed", partition=self.context.partition, error=stats.last_error, exc_info=not expected)
 
 
@@ -184,10 +184,10 @@ class Worker:
         leaving = {partition: self._running.pop(partition) for partition in partitions}
         for running in leaving.values():
             running.stop()
-        jobs = {running.coroutine for running in leaving.values()}
+        jobs = [running.coroutine for running in leaving.values()]
         if jobs:
-            _, late = await asyncio.wait(jobs, timeout=self._settings.stop_timeout_ms / 1000)
-            for job in late:  # what it had not committed is done again by the next owner
+            await asyncio.wait(jobs, timeout=self._settings.stop_timeout_ms / 1000)
+            for job in jobs:  # what a late one had not committed is done again by the next owner
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
         for partition in leaving:

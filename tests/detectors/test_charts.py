@@ -60,7 +60,7 @@ def test_decayed_is_the_exponentially_weighted_mean(seed, count, weight):
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("name", ["cusum", "page_hinkley", "ewma"])
 def test_the_scale_and_the_origin_of_a_stream_do_not_matter(name, scale):
-    """river's Page-Hinkley never sees two deviations at a hundredth of the scale, and sees ghosts at a hundred times."""
+    """river's Page-Hinkley never sees two deviations at a hundredth of the scale, and sees ghosts at a hundred."""
     rng = np.random.default_rng(2)
     values = np.concatenate((rng.normal(size=5_000), rng.normal(2.0, size=500)))
     plain = feed(make(name), values)
@@ -105,14 +105,13 @@ def test_a_fall_is_found_in_its_direction_alone():
             assert drifts[0] < 1_540
 
 
-@pytest.mark.parametrize("allowance", [0.1, 0.25, 0.5])
-def test_the_threshold_for_normal_values_is_siegmunds(allowance):
-    """Exact run lengths of Hawkins and Olwell (1998), table 3.1: k = .25, h = 8.01 and k = .5, h = 4.77 give 370."""
-    exact = {0.25: 8.01, 0.5: 4.77}
-    threshold = sum_threshold(370.0, allowance, 0.0)
-    assert allowance not in exact or abs(threshold - exact[allowance]) < 0.1
-    assert threshold < sum_threshold(370.0, allowance, 3.0)
-    assert threshold == sum_threshold(370.0, allowance, -3.0)
+@pytest.mark.parametrize(("allowance", "exact"), [(0.25, 8.01), (0.5, 4.77), (1.0, 2.52)])
+def test_the_threshold_for_normal_values_is_the_tabulated_one(allowance, exact):
+    """Hawkins and Olwell 1998, as in Montgomery's table 9.3: a two-sided chart with these has a run length of 370."""
+    threshold = sum_threshold(740.0, allowance, 0.0)
+    assert abs(threshold - exact) < 0.04
+    assert threshold < sum_threshold(740.0, allowance, 3.0)
+    assert threshold == sum_threshold(740.0, allowance, -3.0)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.4])

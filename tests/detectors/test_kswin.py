@@ -16,7 +16,9 @@ from tests.detectors.strategies import feed
 
 @pytest.mark.parametrize("size", [5, 12, 30])
 def test_the_p_value_is_scipys_exact_one(size):
-    for distance in range(1, size + 1):
+    assert p_value(size, 1) == 1.0
+    # At distance 1 scipy's sum rounds to more than 1, and it gives up.
+    for distance in range(2, size + 1):
         expected = stats.ks_2samp(np.arange(size), np.arange(size) + distance - 0.5, method="exact")
         assert round(expected.statistic * size) == distance
         assert math.isclose(p_value(size, distance), expected.pvalue, rel_tol=1e-9)
@@ -29,7 +31,8 @@ def test_the_distance_is_scipys_with_and_without_ties(seed, size, tied):
     first, second = rng.normal(size=(3, size)), rng.normal(0.5, size=(3, size))
     if tied:
         first, second = np.round(first), np.round(second)
-    expected = [round(stats.ks_2samp(a, b).statistic * size) for a, b in zip(first, second, strict=True)]
+    pairs = zip(first, second, strict=True)
+    expected = [round(stats.ks_2samp(a, b, method="asymp").statistic * size) for a, b in pairs]
     assert _distances(first, second).tolist() == expected
 
 

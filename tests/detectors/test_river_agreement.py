@@ -136,8 +136,7 @@ def plain_hddm_w(values: Values, weight: float, confidence: float, first_squares
     for index, value in enumerate(values.tolist()):
         total.take(value)
         bound = total.mean + math.sqrt(total.squares * factor)
-        # Ties within rounding go either way: a new minimum must be one by more than that.
-        if bound < edge - 1e-12 * (first is not None):
+        if bound < edge:
             edge, first, second = bound, copy.copy(total), Sample(weight, first_squares)
             continue
         second.take(value)

@@ -26,7 +26,7 @@ def arrivals(rng: random.Random, partition: int, count: int) -> list[Arrival]:
     keyed = [
         entry
         for number in range(count)
-        for entry in _prediction_and_label(rng, partition, number, drifted=number > count * 0.45)
+        for entry in _prediction_and_label(rng, partition, number, count)
     ]
     keyed += [
         (rng.uniform(0, count), Arrival(rng.choice(list(Role)), rng.choice(RUBBISH))) for _ in range(count // 25)
@@ -37,15 +37,17 @@ def arrivals(rng: random.Random, partition: int, count: int) -> list[Arrival]:
 
 
 def _prediction_and_label(
-    rng: random.Random, partition: int, number: int, *, drifted: bool
+    rng: random.Random, partition: int, number: int, count: int
 ) -> list[tuple[float, Arrival]]:
+    drifted = 0.45 * count < number < 0.8 * count
     truth = rng.random() < 0.5
     answer = truth ^ (rng.random() < (0.55 if drifted else 0.08))
-    late_ms = rng.choice((0, 0, 0, 0, 5_000))
+    # One in eight is late; one in a hundred is from so far in the future that it is refused.
+    late_ms = rng.choice((0, 0, 0, 0, 0, 0, 0, 5_000)) if rng.random() > 0.01 else -10**8
     event = {
         "prediction_id": f"p{number}",
         "model_id": f"m{partition}" if rng.random() < 0.9 else f"n{partition}",
-        "model_version": "1",
+        "model_version": "2" if number > 0.8 * count else "1",
         "event_time_ms": time_of(number) - late_ms,
         "prediction": answer,
         "score": 0.8 if answer else 0.25,

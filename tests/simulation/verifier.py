@@ -90,6 +90,14 @@ def read_cut(value: bytes) -> Recorded:
     return Recorded(number, Positions(*start), [Positions(*step) for step in steps], watermark_ms)
 
 
+def end_of(cuts: Sequence[bytes]) -> Positions:
+    """Say up to where the last of these cuts took its inputs."""
+    if not cuts:
+        return Positions(0, 0, 0)
+    cut = read_cut(cuts[-1])
+    return cut.steps[-1] if cut.steps else cut.start
+
+
 def check_chain(cuts: Sequence[Recorded], evidence: Evidence) -> None:
     """The recorded steps account for every input record exactly once: no gap, no overlap, nothing left over."""
     stands, number = Positions(0, 0, 0), 0
@@ -115,14 +123,14 @@ def replay(task: Task, cuts: Sequence[Recorded], inputs: Mapping[Role, list[Inpu
     for cut in cuts:
         for end in cut.steps:
             for role in Role:
-                fed[role] = _offer(task, role, inputs[role], fed[role], end[role])
+                fed[role] = offer(task, role, inputs[role], fed[role], end[role])
             outputs += task.step_to(end).outputs
         if cut.watermark_ms != task.watermark_ms:
             raise ViolationError(f"cut {cut.number} has watermark {cut.watermark_ms}, expected {task.watermark_ms}")
     return outputs
 
 
-def _offer(task: Task, role: Role, records: list[InputRecord], start: int, end: int) -> int:
+def offer(task: Task, role: Role, records: list[InputRecord], start: int, end: int) -> int:
     while start < len(records) and records[start].offset < end:
         part = records[start : start + BLOCK_RECORDS]
         offsets, stamps, values = zip(*part, strict=True)

@@ -9,8 +9,8 @@ from rich.text import Text
 from schemas.events import FineTuneStatus
 from schemas.outputs import Alert, FineTuneTrigger, Output
 from service.cli.demo.chart import WITH, WITHOUT, chart
-from service.cli.demo.setting import DRIFT_AT
-from service.cli.render import Block, render, show
+from service.cli.demo.setting import DRIFT_AT, START_MS, STEP_MS
+from service.cli.render import Block, heading, render, show
 
 PROGRESS_EVERY = 500
 SETTLED = 1_000
@@ -71,7 +71,7 @@ class Story:
             self._verified |= output.state == "completed" and output.verified_better is True
             self._keep("trigger", state=output.state, mode=output.mode, trigger_id=output.trigger_id)
         if isinstance(output, Alert | FineTuneTrigger) and self.console is not None:
-            block = render(output)
+            block = render(output, _when((output.event_time_ms - START_MS) // STEP_MS))
             show(self.console, Block(block.head, block.details[:1]))
 
     def reported(self, status: FineTuneStatus) -> None:
@@ -152,8 +152,11 @@ class Story:
 
     def _say(self, what: str, text: str, style: str = "") -> None:
         if self.console is not None:
-            head = Text(f"{len(self.with_loop):>7,} answers{'':<6}", "dim").append(f"{what:<8}", "bold")
-            self.console.print(head.append(text, style), soft_wrap=True)
+            self.console.print(heading(_when(len(self.with_loop)), what).append(text, style), soft_wrap=True)
+
+
+def _when(answers: int) -> str:
+    return f"{answers:>7,} answers"
 
 
 def _share(correct: list[bool]) -> float | None:
