@@ -226,7 +226,9 @@ class Intake:
         counts = {role: self._queues[role].count_before_offset(offset) for role, offset in zip(Role, last, strict=True)}
         merged = self._merge(counts, forced=True, ends=ends)
         for role, offset in zip(Role, last, strict=True):
-            self._queues[role].taken = max(self._queues[role].taken, offset)
+            # Not where the next record lies: offsets without records, as the markers of transactions, may come between,
+            # and who follows must stand exactly where the step ended before.
+            self._queues[role].taken = offset
         return merged._replace(end=self.taken)
 
     def _ready(self, idle: frozenset[Role]) -> dict[Role, int]:

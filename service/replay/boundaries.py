@@ -14,7 +14,7 @@ from service.runtime.changelog import CUT_VERSION, Cut
 from service.runtime.settings import TopicSettings
 
 MAX_STEPS: Final = 50_000_000
-"""Steps of one task that are followed, 24 bytes each: 1.2 GB, or 19 months of one a second. Beyond it BoundariesError."""
+"""Steps of one task that are followed, 24 bytes each: 1.2 GB, or 19 months of one a second. More: BoundariesError."""
 
 FETCH_RECORDS: Final = 10_000
 

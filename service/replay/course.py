@@ -57,6 +57,11 @@ def _fitting(ends: NDArray[np.int64], row: int, taken: Positions) -> int:
     return row + int(np.searchsorted(window, BATCH_RECORDS, side="right"))
 
 
+def quiet_steps(ends: NDArray[np.int64], until: Positions) -> int:
+    """Count the first steps that end before a range begins."""
+    return int(np.count_nonzero((ends <= np.array(until)).all(axis=1)))
+
+
 def clipped(ends: NDArray[np.int64], start: Positions, end: Positions) -> NDArray[np.int64]:
     """Cut recorded steps to a range; `end` closes the last one, also where the record ends before it."""
     inside = np.clip(ends, np.array(start), np.array(end))

@@ -110,6 +110,8 @@ async def make_plan(
         steps = None if order == "event-time" else await read_boundaries(log, topics, partition)
         if steps is None and order == "recorded":
             raise RangeError(f"task {partition}: {topics.steps} holds no steps, so no order was recorded")
+        if steps is None and warm_up:
+            raise RangeError(f"task {partition}: --warm-up follows the live run's recorded steps, and there are none")
         if steps is not None:
             recorded[partition] = steps
         tasks.append(await _plan_task(log, topics, partition, (start, end), steps, warm_up=warm_up))

@@ -132,7 +132,7 @@ class TopicSink:
 
 
 async def count_written(log: Log, topics: TopicSettings, partition: int) -> Marks:
-    """Count the records of the replay's own topics, by reading them: offsets have gaps where there were transactions."""
+    """Count the records of the replay's own topics by reading them: transactions leave gaps between offsets."""
     counts = {}
     for kind in OUTPUTS:
         where = TopicPartition(getattr(topics, kind), partition)

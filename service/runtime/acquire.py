@@ -69,7 +69,7 @@ async def _begin(context: TaskContext, writer: Writer) -> Acquired:
         positions = Positions(*(offsets[context.inputs[role]] for role in Role))
         reader.seek(context.at(positions))
         task = Task(context.core, context.task_topics, positions)
-        await context.bounded(writer.commit(await state_records(context, task, number=0)))
+        await context.bounded(writer.commit(await state_records(context, task, 0, positions)))
     except BaseException:
         await reader.close()
         raise
@@ -118,8 +118,11 @@ def _check_inputs(context: TaskContext, head: Head) -> None:
         )
 
 
-async def state_records(context: TaskContext, task: Task, *, number: int) -> list[NewRecord]:
-    """Write what changed of the state, and the head that makes it the newest snapshot."""
+async def state_records(context: TaskContext, task: Task, number: int, positions: Positions) -> list[NewRecord]:
+    """Write what changed of the state, and the head that makes it the newest snapshot.
+
+    `positions`: where the commit of this number ends. The task's own may lie behind, by offsets that hold no record.
+    """
     steps = TopicPartition(context.topics.steps, context.partition)
     # Any offset at or before the next cut will do, and the end of what is committed is one.
     probe = await context.carrier.reader({steps: 0})
@@ -127,6 +130,6 @@ async def state_records(context: TaskContext, task: Task, *, number: int) -> lis
         steps_from = (await context.bounded(probe.end_offsets()))[steps]
     finally:
         await probe.close()
-    head = Head(number, task.intake.taken, steps_from, context.topics.inputs, context.partitions)
+    head = Head(number, positions, steps_from, context.topics.inputs, context.partitions)
     entries = entry_records(context.topics, context.task_id, task.changed_state())
     return [*entries, head_record(context.topics, context.task_id, head)]

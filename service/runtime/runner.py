@@ -139,7 +139,7 @@ class _Work:
         records.append(cut_record(context.topics, context.task_id, cut))
         # C3 now and then, and at a graceful end, what changed of the state.
         if snapshot:
-            records.extend(await state_records(context, self._task, number=cut.number))
+            records.extend(await state_records(context, self._task, cut.number, cut.end))
         # C4 all or nothing.
         await context.bounded(self._writer.commit(records))
         # C5 only now is it done.

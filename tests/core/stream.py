@@ -81,7 +81,7 @@ class Driver:
         values = self.source.of(role)[start : start + count]
         if values:
             offsets = np.arange(start, start + len(values))
-            stamps = np.full(len(values), START_MS + 10**9)
+            stamps = np.full(len(values), START_MS + 10**12)
             self.task.intake.offer(
                 role, decode_block(role, offsets, stamps, values, start + len(values), self.settings)
             )
