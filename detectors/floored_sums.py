@@ -75,14 +75,12 @@ class SumRule:
 
     def scan(self, values: list[float]) -> Progress:
         """Take values one after the other, up to the first that drifts."""
-        body = self.body
+        learnt = min(max(self._size - self.body.count, 0), len(values))
+        for value in values[:learnt]:
+            self._learn(value)
         watches = self._watches()
-        for index, value in enumerate(values):
-            if body.count < self._size:
-                self._learn(value)
-                watches = self._watches()
-            else:
-                self._judge(value, watches)
+        for index in range(learnt, len(values)):
+            self._judge(values[index], watches)
             if max(watch.ratio() for watch in watches) >= 1.0:
                 return Progress(index + 1, Level.DRIFT)
         return Progress(len(values), self._level())

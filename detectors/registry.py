@@ -19,7 +19,7 @@ from detectors.kswin import KSWIN
 from detectors.page_hinkley import PageHinkley
 from detectors.parameters import Parameter, checked, parameters_of
 from detectors.protocol import Detector, State, StateError
-from detectors.river_adapter import PREFIX, RiverDetector, river_parameters
+from detectors.river_adapter import PREFIX, river_detector, river_parameters
 
 DETECTORS: Final[dict[str, type[Detector]]] = {
     "adwin": ADWIN,
@@ -52,7 +52,7 @@ def make(name: str, /, **parameters: Any) -> Detector:
     """
     detector = DETECTORS.get(name)
     if detector is None:
-        return RiverDetector(_river_name(name), parameters)
+        return river_detector(_river_name(name), parameters)
     # A protocol says nothing of constructors, so the class is called as what it is: a callable.
     return cast("Callable[..., Detector]", detector)(**checked(detector, parameters))
 

@@ -42,6 +42,7 @@ class RiverDetector:
     domain: ClassVar[Domain] = "real"
 
     def __init__(self, river_name: str, parameters: dict[str, Any]) -> None:
+        """Make it anew. `river_detector` knows which of the two classes takes its values."""
         self._class = _find(river_name)
         self._river_name = river_name
         known = _parameters(self._class)
@@ -57,11 +58,11 @@ class RiverDetector:
 
     def update(self, value: float) -> Level:
         """Take one value and say the level after it."""
-        return self._take(self._native(number(value, self._values)))
+        return self._take(self._native(number(value, self.domain)))
 
     def update_many(self, values: Values) -> Progress:
         """Take values (shape (n,)) in order, stopping behind the first that drifts."""
-        for index, value in enumerate(column(values, self._values).tolist()):
+        for index, value in enumerate(column(values, self.domain).tolist()):
             if self._take(self._native(value)) is Level.DRIFT:
                 return Progress(index + 1, Level.DRIFT)
         return Progress(len(values), self._level())
@@ -73,10 +74,7 @@ class RiverDetector:
 
     def reset(self) -> None:
         """Become as new."""
-        try:
-            self._detector = self._class(**self._parameters)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"$: {PREFIX}{self._river_name} refuses {self._parameters}: {error}") from error
+        self._detector = self._made(self._parameters)
         self._count = 0
 
     def rebase(self) -> None:
@@ -103,19 +101,22 @@ class RiverDetector:
         if type(count) is not int or not isinstance(parameters, dict):
             raise StateError("the snapshot of a river detector is damaged: $.count or $.parameters is missing")
         try:
-            other = RiverDetector(self._river_name, parameters)
+            made = self._made(parameters)
         except ValueError as error:
             raise StateError(f"the snapshot of a river detector is damaged: {error}") from error
-        _write_back(other._detector, state.get("body"), "$")
-        self._detector, self._parameters, self._count = other._detector, other._parameters, count
+        _write_back(made, state.get("body"), "$")
+        self._detector, self._parameters, self._count = made, dict(parameters), count
 
-    @property
-    def _values(self) -> Domain:
-        return "bernoulli" if _is_binary(self._class) else "real"
+    def _made(self, parameters: dict[str, Any]) -> Any:
+        """Make river's object. What it refuses is a ValueError, whatever river makes of it."""
+        try:
+            return self._class(**parameters)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"$: {PREFIX}{self._river_name} refuses {parameters}: {error}") from error
 
     def _native(self, value: float) -> float | int:
         """Give river's binary detectors the whole number that their documentation asks for."""
-        return int(value) if self._values == "bernoulli" else value
+        return int(value) if self.domain == "bernoulli" else value
 
     def _take(self, value: float) -> Level:
         self._detector.update(value)
@@ -126,6 +127,18 @@ class RiverDetector:
         if self._detector.drift_detected:
             return Level.DRIFT
         return Level.WARNING if getattr(self._detector, "warning_detected", False) else Level.STABLE
+
+
+class RiverBinaryDetector(RiverDetector):
+    """One of river's detectors for zeros and ones."""
+
+    domain: ClassVar[Domain] = "bernoulli"
+
+
+def river_detector(river_name: str, parameters: dict[str, Any]) -> RiverDetector:
+    """Make a river detector by class name. Raises ValueError for an unknown name or parameter."""
+    is_binary = any(parent.__name__.startswith("Binary") for parent in _find(river_name).__mro__)
+    return (RiverBinaryDetector if is_binary else RiverDetector)(river_name, parameters)
 
 
 def river_parameters(river_name: str) -> dict[str, Parameter]:
@@ -151,10 +164,6 @@ def _find(river_name: str) -> type[Any]:
     if short not in found:
         raise ValueError(f"unknown river detector {river_name!r}, expected one of {', '.join(sorted(found))}")
     return found[short]
-
-
-def _is_binary(detector: type[Any]) -> bool:
-    return any(parent.__name__.startswith("Binary") for parent in detector.__mro__)
 
 
 def _parameters(detector: type[Any]) -> dict[str, Any]:

@@ -90,8 +90,11 @@ class ModelStore:
 
 
 def numbers(features: Mapping[str, Any]) -> dict[str, float]:
-    """Turn features into numbers: a text becomes one feature for each of its values, what is missing is left out."""
-    known = ((name, value) for name, value in features.items() if value is not None)
+    """Turn features into numbers: a text becomes one feature for each of its values, what is missing is left out.
+
+    In the order of their names, so that sums, and with them the model, do not depend on how an event was written.
+    """
+    known = sorted((name, value) for name, value in features.items() if value is not None)
     return dict((f"{name}={value}", 1.0) if isinstance(value, str) else (name, float(value)) for name, value in known)
 
 

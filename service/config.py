@@ -65,6 +65,16 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file and the path in it."""
 
 
+class _Yaml12Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans: true and false alone. In YAML 1.1 `on`, which is a setting, and the country `NO` are too."""
+
+
+_Yaml12Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), "tTfF")
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -79,7 +89,7 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ) 
     if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506  (a safe loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {error}") from error
     try:

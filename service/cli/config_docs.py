@@ -105,10 +105,14 @@ _SIMPLE: Final[dict[type[types.Type], str]] = {
 
 
 def _bounds(kind: types.IntType | types.FloatType) -> str:
-    lower = f"at least {kind.ge:,}" if kind.ge is not None else f"above {kind.gt:,}" if kind.gt is not None else ""
-    upper = f"at most {kind.le:,}" if kind.le is not None else f"below {kind.lt:,}" if kind.lt is not None else ""
-    both = ", ".join(bound for bound in (lower, upper) if bound)
-    return f" ({both})" if both else ""
+    limits = (("at least", kind.ge), ("above", kind.gt), ("at most", kind.le), ("below", kind.lt))
+    told = ", ".join(f"{word} {_number(limit)}" for word, limit in limits if limit is not None)
+    return f" ({told})" if told else ""
+
+
+def _number(value: float) -> str:
+    # 1 and 1.0 are one bound: which of them a type holds depends on what was imported first.
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:g}"
 
 
 def _struct(cls: type[msgspec.Struct]) -> types.StructType:

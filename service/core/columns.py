@@ -53,6 +53,10 @@ class Predictions(NamedTuple):
     weight: Float
     features: list[dict[str, float | str | bool | None] | None]
 
+    def part(self, start: int, stop: int) -> "Predictions":
+        """Give the rows from start to before stop."""
+        return Predictions._make(column[start:stop] for column in self)
+
 
 class Outcomes(NamedTuple):
     """Predictions of one model version joined with their labels, in the order in which they became whole."""

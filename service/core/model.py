@@ -206,8 +206,9 @@ class ModelMonitor:
                 self._reached(version, at, out)
 
     def _tell(self, version: VersionMonitor, at_ms: int, at: Moment, out: list[Caused]) -> None:
-        snapshot = version.tell(at_ms)
+        snapshot = version.tell(at_ms, at.sequence)
         out.append(Caused(at.sequence, snapshot))
+        out.extend(Caused(at.sequence, segment) for segment in version.tell_segments(at_ms, at.sequence))
         for finding in version.judge_rules(snapshot.windows, at.sequence, at.time_ms):
             self._advance(version, finding, out)
 
@@ -285,8 +286,8 @@ class ModelMonitor:
             "versions": list(self.versions),
         }
 
-    def restore(self, state: State, versions: Mapping[str, tuple[State, Mapping[str, bytes]]]) -> None:
-        """Take over a snapshot. `versions`: each version's own snapshot and the blocks of its window."""
+    def restore(self, state: State, versions: Mapping[str, tuple[State, Mapping[str, Mapping[str, bytes]]]]) -> None:
+        """Take over a snapshot. `versions`: each version's own snapshot and the blocks of its windows."""
         for model_version in state["versions"]:
             self.version(model_version).restore(*versions[model_version])
         self.alerts.restore(state["alerts"])

@@ -49,6 +49,8 @@ class PredictionBatch(NamedTuple):
     latency_ms: Float
     weight: Float
     error: Bool
+    segments: Int
+    """Code of the combination of tracked segments; -1: none."""
     keys: Keys
 
 
@@ -128,8 +130,20 @@ def _prediction_batch(rows: "_Rows", places: Int, values: Float, error: Bool, ro
         latency_ms=np.array([event.latency_ms for event in events], dtype=np.float64),
         weight=1.0 / np.array([event.sampling_rate for event in events], dtype=np.float64),
         error=error,
+        segments=_segments(events, places, roster),
         keys=_keys(events),
     )
+
+
+def _segments(events: list[Prediction], places: Int, roster: Roster) -> Int:
+    """Code the tracked segments, in order; models without any cost nothing."""
+    codes = np.full(len(events), -1, dtype=np.int64)
+    for place in np.unique(places).tolist():
+        table = roster.model_of(place).segments
+        if table.names:
+            rows = np.flatnonzero(places == place)
+            codes[rows] = [table.code(events[row].segments) for row in rows.tolist()]
+    return codes
 
 
 def _add_scores(events: list[Prediction], places: Int, score: Float, roster: Roster) -> None:
@@ -289,8 +303,10 @@ def _register(
         (int(labels.sequence[row]), label_models[row], truths[row], codes, row, None)
         for row in np.flatnonzero(codes == UNSEEN).tolist()
     ]
-    for _, model, value, column, row, event in sorted(unseen, key=lambda entry: entry[0]):
+    for _, model, *_ in unseen:
+        model.table.begin_step()
+    for sequence, model, value, column, row, event in sorted(unseen, key=lambda entry: entry[0]):
         scored = event is not None and (event.score is not None or event.probabilities is not None)
         model.decide(value, scored=scored)
         code = model.table[value]
-        column[row] = model.table.register(value) if code == UNSEEN else code
+        column[row] = model.table.register(value, sequence) if code == UNSEEN else code

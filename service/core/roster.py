@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+from detectors.protocol import State
 from schemas.events import Label, Prediction, Scalar
 from service.core.classes import ClassTable, NumberTable
 from service.core.metrics.catalogue import ResolvedProblem
+from service.core.segments import SegmentTable
 from service.core.settings import CoreSettings, ModelProfile, Problem
 
 
@@ -18,32 +20,36 @@ class VersionKey(NamedTuple):
 class Model:
     """What the predictions and labels of one model share."""
 
-    def __init__(self, model_id: str, place: int, profile: ModelProfile, problem: Problem, names: list[str]) -> None:
+    def __init__(self, model_id: str, place: int, profile: ModelProfile, problem: Problem) -> None:
         self.model_id = model_id
         self.place = place
         """The `model` of a LABEL_ROW."""
         self.profile = profile
         self.problem = problem
         """binary, multiclass or regression; auto until the first value tells."""
-        self.table = self._make_table(names)
+        self.table = self._make_table([], 0)
+        self.segments = SegmentTable(profile.segments, profile.max_segment_values)
 
-    @property
-    def resolved(self) -> ResolvedProblem:
-        """Regression, or how many classes there are by now."""
+    def resolved(self, classes: int) -> ResolvedProblem:
+        """Regression, or how many classes there are."""
         if self.problem != "auto":
             return self.problem
-        return "binary" if len(self.table.names) <= 2 else "multiclass"
+        return "binary" if classes <= 2 else "multiclass"
 
     def decide(self, value: Scalar, *, scored: bool) -> None:
         """Tell the problem by a first value: text, boolean, whole number, or anything with a score is a class."""
         if self.problem == "auto" and isinstance(value, float) and not scored and not self.table.names:
             self.problem = "regression"
-            self.table = self._make_table([])
+            self.table = self._make_table([], 0)
 
-    def _make_table(self, names: list[str]) -> ClassTable | NumberTable:
+    def restore_table(self, names: list[str], overflowed: int) -> None:
+        """Take over the class names of a snapshot."""
+        self.table = self._make_table(names, overflowed)
+
+    def _make_table(self, names: list[str], overflowed: int) -> ClassTable | NumberTable:
         if self.problem == "regression":
             return NumberTable()
-        return ClassTable(self.profile.performance.max_classes, names)
+        return ClassTable(self.profile.performance.max_classes, names, overflowed)
 
 
 class Roster:
@@ -103,25 +109,36 @@ class Roster:
             return None
         profile = self._settings.profile(model_id)
         self._model_places[model_id] = len(self.models)
-        self.models.append(Model(model_id, len(self.models), profile, profile.problem, []))
+        self.models.append(Model(model_id, len(self.models), profile, profile.problem))
         return self.models[-1]
 
     def snapshot(self) -> dict[str, object]:
         """Give names and tables as plain data."""
         return {
-            "models": [[model.model_id, model.problem, list(model.table.names)] for model in self.models],
+            "models": [
+                [
+                    model.model_id,
+                    model.problem,
+                    list(model.table.names),
+                    model.table.overflowed,
+                    model.segments.snapshot(),
+                ]
+                for model in self.models
+            ],
             "versions": [list(key) for key in self.versions],
             "refused_total": self.refused_total,
         }
 
     def restore(self, state: dict[str, object]) -> None:
         """Take over a snapshot."""
-        models: list[tuple[str, Problem, list[str]]] = state["models"]  # type: ignore[assignment]
+        models: list[tuple[str, Problem, list[str], int, State]] = state["models"]  # type: ignore[assignment]
         versions: list[tuple[str, str]] = state["versions"]  # type: ignore[assignment]
         self.refused_total = int(state["refused_total"])  # type: ignore[call-overload]
-        for place, (model_id, problem, names) in enumerate(models):
+        for place, (model_id, problem, names, overflowed, segments) in enumerate(models):
             self._model_places[model_id] = place
-            self.models.append(Model(model_id, place, self._settings.profile(model_id), problem, names))
+            self.models.append(Model(model_id, place, self._settings.profile(model_id), problem))
+            self.models[-1].restore_table(names, overflowed)
+            self.models[-1].segments.restore(segments)
         for place, (model_id, version) in enumerate(versions):
             key = VersionKey(model_id, version)
             self._version_places[key] = place

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.events import Prediction
-from service.core.columns import LABEL_ROW, PREDICTION_ROW, Bool, Int
+from service.core.columns import LABEL_ROW, PREDICTION_ROW, Int
 from service.core.join import JoinOps
 from service.core.prepare import ControlRow, LabelBatch, PredictionBatch, Prepared
 from service.core.roster import Roster
@@ -84,7 +84,7 @@ def find_stops(prepared: Prepared, tick_ms: int, last_tick: int) -> list[Stop]:
 def _prediction_rows(batch: PredictionBatch) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     rows = np.zeros(len(batch.events), PREDICTION_ROW)
     rows["monitor"] = batch.place
-    rows["segments"] = -1
+    rows["segments"] = batch.segments
     rows["offset"] = batch.offset
     rows["time_ms"] = batch.time_ms
     rows["value"] = batch.value
@@ -120,18 +120,3 @@ def _vector(event: Prediction, place: int, roster: Roster) -> bytes | None:
         if code >= 0:
             vector[int(code)] = probability
     return vector.tobytes()
-
-
-def rows_by_place(places: Int, keep: Bool | None = None) -> list[tuple[int, Int]]:
-    """Group rows by place: (place, rows in order), places rising."""
-    rows = np.arange(len(places)) if keep is None else np.flatnonzero(keep)
-    if not len(rows):
-        return []
-    kept = places[rows]
-    if (kept == kept[0]).all():
-        return [(int(kept[0]), rows)]
-    order = np.argsort(kept, kind="stable")
-    ordered = kept[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    groups = np.split(rows[order], starts[1:])
-    return [(int(place), group) for place, group in zip(ordered[starts], groups, strict=True)]

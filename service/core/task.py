@@ -10,16 +10,17 @@ from typing import Self
 
 import numpy as np
 
-from service.core.columns import Corrections, Int, Outcomes, Predictions
+from service.core.batches import count_by_place, version_batches
+from service.core.columns import Int
 from service.core.dead_letters import from_event
 from service.core.effects import Caused, StepResult
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate
-from service.core.model import ModelMonitor, VersionBatch
-from service.core.prepare import ControlRow, PredictionBatch, Prepared, TaskTopics, prepare
+from service.core.model import ModelMonitor
+from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
 from service.core.roster import Roster
 from service.core.settings import CoreSettings
-from service.core.stretch import Stretch, Stretches, find_stops, rows_by_place
+from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskState, read_entry, read_join, read_models
 from service.core.version import VersionMonitor
 
@@ -92,10 +93,9 @@ class Task:
         if not len(stretch.sequence):
             return
         result = self.join.apply(stretch.ops)
-        batches = _batches(prepared, stretch, result)
-        for place in sorted(batches):
+        for place, batch in version_batches(prepared, stretch, result):
             key = self.roster.versions[place]
-            outputs.extend(self._model(key.model_id).observe(key.model_version, batches[place]))
+            outputs.extend(self._model(key.model_id).observe(key.model_version, batch))
         self._count(prepared, stretch, result)
         if len(result.evicted.labels):
             self._bury_orphans(result.evicted, int(stretch.sequence[-1]), outputs, "the join was full")
@@ -116,21 +116,21 @@ class Task:
 
     def _count(self, prepared: Prepared, stretch: Stretch, result: JoinResult) -> None:
         places = prepared.predictions.place[stretch.first_prediction :][: len(result.new_prediction)]
-        for place, rows in rows_by_place(places, ~result.new_prediction):
-            self._version(place).counts.add("duplicates", len(rows))
-        for place, rows in rows_by_place(result.evicted.predictions["monitor"].astype(np.int64)):
-            self._version(place).counts.add("evicted", len(rows))
+        for place, count in count_by_place(places, ~result.new_prediction):
+            self._version(place).counts.add("duplicates", count)
+        for place, count in count_by_place(result.evicted.predictions["monitor"].astype(np.int64)):
+            self._version(place).counts.add("evicted", count)
         duplicate = result.label_fate == LabelFate.DUPLICATE
         models = prepared.labels.place[stretch.first_label :][: len(result.label_fate)]
-        for place, rows in rows_by_place(models, duplicate):
-            self._model(self.roster.models[place].model_id).count_duplicate_labels(len(rows))
+        for place, count in count_by_place(models, duplicate):
+            self._model(self.roster.models[place].model_id).count_duplicate_labels(count)
 
     # ------------------------------------------------------------------------------------ timers and commands
 
     def _tick(self, now_ms: int, sequence: int, outputs: list[Caused]) -> None:
         gone = self.join.expire(now_ms)
-        for place, rows in rows_by_place(gone.predictions["monitor"].astype(np.int64)):
-            self._version(place).counts.add("expired", len(rows))
+        for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
+            self._version(place).counts.add("expired", count)
         self._bury_orphans(gone, sequence, outputs, "no prediction with its id came in time")
         for model_id in sorted(self.models):
             model = self.models[model_id]
@@ -208,69 +208,3 @@ class Task:
 
 def _by_sequence(caused: Caused) -> int:
     return caused.sequence
-
-
-def _batches(prepared: Prepared, stretch: Stretch, result: JoinResult) -> dict[int, VersionBatch]:
-    """Sort what happened in a stretch by model version."""
-    batches: dict[int, VersionBatch] = {}
-    predictions, first = prepared.predictions, stretch.first_prediction
-    places = predictions.place[first : first + len(result.new_prediction)]
-    for place, rows in rows_by_place(places, result.new_prediction):
-        batches[place] = VersionBatch(predictions=_predictions(predictions, rows + first))
-    joined = result.outcomes
-    for place, rows in rows_by_place(joined.predictions["monitor"].astype(np.int64)):
-        outcomes = _outcomes(stretch, result, rows)
-        batches[place] = batches.get(place, VersionBatch())._replace(outcomes=outcomes)
-    corrected = result.corrections
-    for place, rows in rows_by_place(corrected.predictions["monitor"].astype(np.int64)):
-        corrections = _corrections(stretch, result, rows)
-        batches[place] = batches.get(place, VersionBatch())._replace(corrections=corrections)
-    return batches
-
-
-def _predictions(batch: PredictionBatch, rows: Int) -> Predictions:
-    start, stop = int(rows[0]), int(rows[-1]) + 1
-    at: Int | slice = slice(start, stop) if stop - start == len(rows) else rows
-    events = batch.events[at] if isinstance(at, slice) else [batch.events[row] for row in rows.tolist()]
-    return Predictions(
-        sequence=batch.sequence[at],
-        watermark_ms=batch.watermark_ms[at],
-        time_ms=batch.time_ms[at],
-        offset=batch.offset[at],
-        value=batch.value[at],
-        score=batch.score[at],
-        latency_ms=batch.latency_ms[at],
-        error=batch.error[at],
-        weight=batch.weight[at],
-        features=[event.features for event in events],
-    )
-
-
-def _outcomes(stretch: Stretch, result: JoinResult, rows: Int) -> Outcomes:
-    joined = result.outcomes
-    operation, predictions, labels = joined.operation[rows], joined.predictions[rows], joined.labels[rows]
-    return Outcomes(
-        sequence=stretch.sequence[operation],
-        watermark_ms=stretch.watermark_ms[operation],
-        prediction_time_ms=predictions["time_ms"],
-        label_time_ms=labels["time_ms"],
-        prediction_offset=predictions["offset"],
-        label_offset=labels["offset"],
-        predicted=predictions["value"],
-        actual=labels["value"],
-        score=predictions["score"],
-        weight=predictions["weight"].astype(np.float64),
-        segments=predictions["segments"].astype(np.int64),
-        probabilities=[joined.extras[row] for row in rows.tolist()],
-    )
-
-
-def _corrections(stretch: Stretch, result: JoinResult, rows: Int) -> Corrections:
-    corrected = result.corrections
-    return Corrections(
-        sequence=stretch.sequence[corrected.operation[rows]],
-        watermark_ms=stretch.watermark_ms[corrected.operation[rows]],
-        prediction_offset=corrected.predictions["offset"][rows],
-        actual=corrected.labels["value"][rows],
-        label_offset=corrected.labels["offset"][rows],
-    )

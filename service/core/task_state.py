@@ -54,11 +54,9 @@ class TaskState:
 
     def _version(self, name: str, version: VersionMonitor) -> dict[str, bytes | None]:
         entries = self._put(name, "version", version.snapshot())
-        blocks, vanished = version.window.changed_blocks()
-        for key, block in blocks:
-            entries.update(self._put(f"{name}/outcomes/{key}", "outcomes", block))
-        for key in vanished:
-            entries.update(self._remove(f"{name}/outcomes/{key}"))
+        for key, block in version.changed_blocks():
+            entry = f"{name}/outcomes/{key}"
+            entries.update(self._remove(entry) if block is None else self._put(entry, "outcomes", block))
         return entries
 
     def _put(self, name: str, kind: str, payload: Any) -> dict[str, bytes | None]:
@@ -119,11 +117,12 @@ def read_models(
     names: Iterable[str], roster: Roster, topics: TaskTopics, entries: Mapping[str, bytes]
 ) -> dict[str, ModelMonitor]:
     """Restore the models."""
-    outcomes: dict[str, dict[str, bytes]] = {}
+    outcomes: dict[str, dict[str, dict[str, bytes]]] = {}
     for name in entries:
-        owner, found, block = name.partition("/outcomes/")
-        if found and "/parts/" not in block:
-            outcomes.setdefault(owner, {})[block] = read_entry(entries, name, "outcomes")
+        version, found, rest = name.partition("/outcomes/")
+        if found and "/parts/" not in rest:
+            window, _, block = rest.partition("/")
+            outcomes.setdefault(version, {}).setdefault(window, {})[block] = read_entry(entries, name, "outcomes")
     models = {}
     for model_id in names:
         model = roster.model(model_id)

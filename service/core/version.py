@@ -17,6 +17,7 @@ from service.core.loss import LossMonitor
 from service.core.loss_feed import LossFeed
 from service.core.metrics import OutcomeWindow, QuantileHistogram, loss, positive_class, window_metrics
 from service.core.roster import Model
+from service.core.segments import SegmentWindows
 from service.core.settings import PerformanceRule
 
 _VERSION = 1
@@ -68,6 +69,7 @@ class VersionMonitor:
         self.loss = LossMonitor(
             profile.concept_drift, profile.alerts.recovered_outcomes, bernoulli=not self._is_regression
         )
+        self.segments = SegmentWindows(model.segments, self.window.problem, profile.performance.max_window_outcomes)
         self._label_delay = QuantileHistogram()
         self._breached: set[str] = set()
         self._newest: Int = np.empty(0, dtype=np.int64)
@@ -111,11 +113,13 @@ class VersionMonitor:
         if not usable.all():
             self.counts.add("unusable_outcomes", int((~usable).sum()))
             outcomes, losses = outcomes.where(usable), losses[usable]
+        self.segments.extend(outcomes, losses)
         return self.loss.feed(outcomes, losses, self.window)
 
     def correct(self, corrections: Corrections) -> None:
         """Replace labels of outcomes that the window still holds."""
         found = self.window.correct(corrections.prediction_offset, corrections.actual, corrections.label_offset)
+        self.segments.correct(corrections)
         self.counts.add("corrected", int(found.sum()))
         self.counts.add("corrections_late", int((~found).sum()))
 
@@ -141,18 +145,32 @@ class VersionMonitor:
         ratio = self.window.total / answered if answered else 0.0
         return LabelCoverage(predictions=answered, outcomes=self.window.total, ratio=ratio)
 
-    def metrics(self, now_ms: int) -> tuple[WindowMetrics, ...]:
-        """Compute the rolling metrics of all windows at a moment of event time."""
-        problem = self._model.resolved
-        names = self._model.table.names
+    def _metrics(self, window: OutcomeWindow, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
+        """Compute the rolling metrics of a window at a moment of event time, before the record with this number."""
+        names = self._model.table.names_before(sequence)
+        problem = self._model.resolved(len(names))
         positive = positive_class(names, self._profile.positive_label) if problem == "binary" else None
         return tuple(
-            window_metrics(problem, window.name, self.window.select(window, now_ms), names, positive)
-            for window in self._profile.performance.windows
+            window_metrics(problem, settings.name, window.select(settings, now_ms), names, positive)
+            for settings in self._profile.performance.windows
         )
 
-    def tell(self, now_ms: int) -> MetricSnapshot:
-        """Describe the version at a moment of event time, and begin a new interval."""
+    def tell_segments(self, now_ms: int, sequence: int) -> Iterator[MetricSnapshot]:
+        """Describe the performance by segment."""
+        for label, window in self.segments.named():
+            yield MetricSnapshot(
+                snapshot_id=derive_id("snapshot", self._model.model_id, self.model_version, label, now_ms),
+                model_id=self._model.model_id,
+                model_version=self.model_version,
+                segment=label,
+                event_time_ms=now_ms,
+                predictions_total=0,
+                outcomes_total=window.total,
+                windows=self._metrics(window, now_ms, sequence),
+            )
+
+    def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
+        """Describe the version at a moment of event time, before the record with this number; begin a new interval."""
         counts = self.counts.values
         seconds = max(now_ms - (self._interval_start_ms or now_ms), 0) / 1000
         labelled = self.coverage(_NOW)
@@ -174,11 +192,11 @@ class VersionMonitor:
             latency_ms=self.latency.percentiles(),
             throughput_per_second=self._interval_predictions / seconds if seconds else None,
             error_rate=self._interval_errors / self._interval_predictions if self._interval_predictions else None,
-            windows=self.metrics(now_ms),
+            windows=self._metrics(self.window, now_ms, sequence),
             detectors=self.loss.verdicts(),
             drift={**self.features.drift(), **_bracketed(self.predictions.drift()), **_bracketed(self.labels.drift())},
             data_quality=self.features.quality(),
-            limits={name: hits for name, hits in self._limits().items() if hits},
+            limits={name: hits for name, hits in self._limits(sequence).items() if hits},
         )
         self._label_delay.reset()
         self.latency.begin_interval()
@@ -186,10 +204,11 @@ class VersionMonitor:
         self._interval_predictions = self._interval_errors = 0
         return snapshot
 
-    def _limits(self) -> dict[str, int]:
+    def _limits(self, sequence: int) -> dict[str, int]:
         return {
             **self.features.limits(),
-            "max_classes": getattr(self._model.table, "overflowed", 0),
+            "max_classes": self._model.table.overflowed_before(sequence),
+            "max_segment_values": self.segments.beyond_limit,
             "probabilities_dropped": self.window.vectors_dropped_total,
         }
 
@@ -210,7 +229,7 @@ class VersionMonitor:
     # --------------------------------------------------------------------------------------------- state
 
     def snapshot(self) -> State:
-        """Give everything but the rows of the window, which `changed_blocks` gives."""
+        """Give everything but the rows of the windows, which `changed_blocks` gives."""
         return {
             "version": _VERSION,
             "regression": self._is_regression,
@@ -220,20 +239,31 @@ class VersionMonitor:
             "labels": self.labels.snapshot(),
             "latency": self.latency.snapshot(),
             "window": self.window.snapshot(),
+            "segments": self.segments.snapshot(),
             "loss": self.loss.snapshot(),
             "label_delay": self._label_delay.snapshot(),
             "breached": sorted(self._breached),
             "interval": [self._interval_start_ms, self._interval_predictions, self._interval_errors],
         }
 
-    def restore(self, state: State, blocks: Mapping[str, bytes]) -> None:
-        """Take over a snapshot and the window's blocks."""
+    def changed_blocks(self) -> Iterator[tuple[str, bytes | None]]:
+        """Give the blocks of all windows that changed since the last call, by window and number; None: vanished."""
+        windows = [("all", self.window)]
+        windows += [(str(place), window) for place, window in enumerate(self.segments.windows.values())]
+        for owner, window in windows:
+            changed, vanished = window.changed_blocks()
+            yield from ((f"{owner}/{key}", block) for key, block in changed)
+            yield from ((f"{owner}/{key}", None) for key in vanished)
+
+    def restore(self, state: State, blocks: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Take over a snapshot and the blocks of each window."""
         self.counts.values.update(state["counts"])
         self.features.restore(state["features"])
         self.predictions.restore(state["predictions"])
         self.labels.restore(state["labels"])
         self.latency.restore(state["latency"])
-        self.window.restore(state["window"], blocks)
+        self.window.restore(state["window"], blocks.get("all", {}))
+        self.segments.restore(state["segments"], blocks)
         self.loss.restore(state["loss"])
         self._label_delay.restore(state["label_delay"])
         self._breached = set(state["breached"])

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from service.eventlog.protocol import Chunk, Log, TopicPartition
+import msgspec
+
+from service.eventlog.protocol import Chunk, Headers, Log, TopicPartition
 from service.replay.names import OUTPUTS
 from service.replay.sinks import part_path
 from service.runtime.settings import TopicSettings
@@ -46,10 +48,19 @@ async def _copy(log: Log, where: TopicPartition, source: bytes, path: Path) -> i
 
 
 def _lines(chunk: Chunk, source: bytes, end: int) -> list[bytes]:
-    # A structured event says its source in the value; it has no header to tell it by.
-    mark = b'"source":"' + source + b'"'
     return [
         value + b"\n"
         for offset, value, headers in zip(chunk.offsets.tolist(), chunk.values, chunk.headers, strict=True)
-        if value is not None and offset < end and (("ce_source", source) in headers or mark in value)
+        if value is not None and offset < end and _source(headers, value) == source
     ]
+
+
+def _source(headers: Headers, value: bytes) -> bytes | None:
+    texts = dict(headers)
+    if texts.get("content-type", b"").startswith(b"application/cloudevents+json"):
+        return msgspec.json.decode(value, type=_Envelope).source.encode()
+    return texts.get("ce_source")
+
+
+class _Envelope(msgspec.Struct):
+    source: str = ""

@@ -111,7 +111,7 @@ class Source(AbstractContextManager[Contents]):
                     lines += block.count(b"\n")
                 return lines
         except (EOFError, OSError) as error:
-            raise SourceError(f"{self.path}: {error}") from error
+            raise SourceError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
 
     def _contents(self, raw: BufferedReader) -> Contents:
         if self.format == "parquet":

@@ -4,19 +4,28 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from detectors import registry
 from schemas.catalog import PAYLOADS
 from service.cli.config_docs import example, reference
-from service.config import Config, parse_config
+from service.config import Config, load_config
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_example_is_the_defaults() -> None:
-    assert parse_config(yaml.safe_load(example()), {}) == Config()
+def test_the_example_is_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "example.yaml"
+    file.write_text(example())
+    assert load_config(file, {}) == Config()
+
+
+def test_words_that_older_yaml_takes_for_booleans_are_names(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("core: {models: {no: {fine_tune: {on: [performance], enabled: false}}, y: {}}}")
+    models = load_config(file, {}).core.models
+    assert list(models) == ["no", "y"]
+    assert (models["no"].fine_tune.on, models["no"].fine_tune.enabled) == (("performance",), False)
 
 
 def test_every_field_of_the_example_stands_under_a_comment() -> None:

@@ -1,6 +1,7 @@
 """`tidegauge produce`."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def test_without_pyarrow_parquet_is_refused_with_the_extra_that_helps(
     cli: Cli, tmp_path: Path, log_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, "parquet")
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = cli("produce", path, "--model-id", "m", *COLUMNS, "--log", log_file)
     assert result.exit_code == 2
     assert "install tidegauge[parquet]" in result.stderr

@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,8 +119,7 @@ def test_a_log_that_is_not_there_is_not_made_but_named(cli: Cli, tmp_path: Path)
 
 
 def test_names_with_control_characters_cannot_speak_to_the_terminal() -> None:
-    struct = __import__("msgspec").structs.replace
-    evil = struct(ALERT, model_id="\x1b[2Jshop", summary="a\nb\x9b31m")
+    evil = msgspec.structs.replace(ALERT, model_id="\x1b[2Jshop", summary="a\nb\x9b31m")
     block = render(evil)
     text = block.head.plain + "".join(detail.plain for detail in block.details)
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text)

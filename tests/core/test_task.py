@@ -87,3 +87,14 @@ def test_a_malformed_record_is_a_dead_letter_and_the_stream_goes_on() -> None:
 def test_settings_are_plain_data() -> None:
     plain = msgspec.to_builtins(CoreSettings())
     assert msgspec.convert(plain, CoreSettings) == CoreSettings()
+
+
+def test_a_tracked_segment_has_performance_of_its_own_and_values_are_bounded() -> None:
+    profile = ModelProfile(segments=("country",), max_segment_values=2, snapshot_interval_ms=1000)
+    predictions = [prediction(n, "a", segments={"country": ["DE", "FR", "PL", "ES"][n % 4]}) for n in range(400)]
+    labels = [label(n, "b" if n % 4 == 1 else "a") for n in range(400)]
+    outputs = Driver(Source([], predictions, labels), CoreSettings(default=profile)).run(batch=77)
+    last = {o.segment: o.windows[0].values["accuracy"] for o in outputs if isinstance(o, MetricSnapshot) and o.segment}
+    assert last == {"country=DE": 1.0, "country=FR": 0.0, "country=(other)": 1.0}
+    whole = Driver(Source([], predictions, labels), CoreSettings(default=profile)).run(batch=10_000)
+    assert [encode(o) for o in whole] == [encode(o) for o in outputs]

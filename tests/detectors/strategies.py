@@ -23,9 +23,7 @@ class Variant:
 
     @property
     def domain(self) -> str:
-        domain = self.new().domain
-        # river's binary detectors take whole numbers alone, and the adapter speaks for all of them.
-        return "bernoulli" if self.name.startswith("river:") else domain
+        return self.new().domain
 
     @property
     def most(self) -> int:

@@ -26,6 +26,8 @@ STEP_MS = 10_000
 LABEL_DELAY_MS = 30 * 60_000
 CHANGE, COUNT = 1500, 2700
 MODEL = "churn"
+SHOWN_MS = 1_740_020_400_000
+"""The metric snapshot that is shown: the last of version 7, 2025-02-20T03:00:00Z."""
 CONFIG = """\
 core:
   models:
@@ -174,6 +176,6 @@ def examples(published: list[Published]) -> dict[str, Published]:
         "alert_resolved": first("tidegauge.alerts", kind="concept_drift", state="resolved"),
         "trigger_requested": first("tidegauge.triggers", state="requested"),
         "trigger_completed": first("tidegauge.triggers", state="completed"),
-        "metric_snapshot": first("tidegauge.metrics", model_version="8"),
+        "metric_snapshot": first("tidegauge.metrics", model_version="7", event_time_ms=SHOWN_MS),
         "dead_letter": first("tidegauge.dead-letters"),
     }

@@ -1,6 +1,7 @@
 """Seeded inputs with everything that real ones have: drift, late and early labels, duplicates, corrections, rubbish."""
 
 import random
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,51 +22,69 @@ class Arrival(NamedTuple):
     value: bytes | None
 
 
+Kind = Callable[[random.Random, float], tuple[Any, dict[str, Any]]]
+"""Gives the truth of a prediction, and the fields of its answer, which is wrong with the given probability."""
+
+
+def _binary(rng: random.Random, wrong: float) -> tuple[Any, dict[str, Any]]:
+    truth = rng.random() < 0.5
+    answer = truth ^ (rng.random() < wrong)
+    return truth, {"prediction": answer, "score": 0.8 if answer else 0.25}
+
+
+def _classes(rng: random.Random, wrong: float) -> tuple[Any, dict[str, Any]]:
+    colours = ("red", "green", "blue", f"shade {rng.randint(0, 30)}")
+    truth = rng.choice(colours)
+    answer = rng.choice(colours) if rng.random() < wrong else truth
+    return truth, {"prediction": answer, "probabilities": {answer: 0.75, "red" if answer != "red" else "green": 0.25}}
+
+
+def _number(rng: random.Random, wrong: float) -> tuple[Any, dict[str, Any]]:
+    truth = rng.gauss(10.0, 2.0)
+    return truth, {"prediction": truth + rng.gauss(5.0 if rng.random() < wrong else 0.0, 0.5)}
+
+
+KINDS: tuple[Kind, ...] = (_binary, _classes, _number)
+
+
 def arrivals(rng: random.Random, partition: int, count: int) -> list[Arrival]:
     """Give `count` predictions of a partition with labels, commands and rubbish, in the order in which they arrive."""
-    keyed = [
-        entry
-        for number in range(count)
-        for entry in _prediction_and_label(rng, partition, number, count)
-    ]
+    kind = rng.choice(KINDS)
+    keyed = [entry for number in range(count) for entry in _prediction_and_label(rng, partition, number, count, kind)]
+    keyed += [(rng.uniform(0, count), Arrival(rng.choice(list(Role)), rng.choice(RUBBISH))) for _ in range(count // 25)]
     keyed += [
-        (rng.uniform(0, count), Arrival(rng.choice(list(Role)), rng.choice(RUBBISH))) for _ in range(count // 25)
+        (at, command(rng, f"m{partition}", at)) for at in (rng.uniform(0, count) for _ in range(rng.randint(0, 3)))
     ]
-    keyed += [(at, command(rng, f"m{partition}", at)) for at in (rng.uniform(0, count) for _ in range(rng.randint(0, 3)))]
     keyed.sort(key=lambda entry: entry[0])
     return [arrival for _, arrival in keyed]
 
 
 def _prediction_and_label(
-    rng: random.Random, partition: int, number: int, count: int
+    rng: random.Random, partition: int, number: int, count: int, kind: Kind
 ) -> list[tuple[float, Arrival]]:
     drifted = 0.45 * count < number < 0.8 * count
-    truth = rng.random() < 0.5
-    answer = truth ^ (rng.random() < (0.55 if drifted else 0.08))
+    truth, answer = kind(rng, 0.55 if drifted else 0.08)
     # One in eight is late; one in a hundred is from so far in the future that it is refused.
-    late_ms = rng.choice((0, 0, 0, 0, 0, 0, 0, 5_000)) if rng.random() > 0.01 else -10**8
+    late_ms = rng.choice((0, 0, 0, 0, 0, 0, 0, 5_000)) if rng.random() > 0.01 else -(10**8)
     event = {
         "prediction_id": f"p{number}",
         "model_id": f"m{partition}" if rng.random() < 0.9 else f"n{partition}",
         "model_version": "2" if number > 0.8 * count else "1",
         "event_time_ms": time_of(number) - late_ms,
-        "prediction": answer,
-        "score": 0.8 if answer else 0.25,
         "features": {"x": rng.gauss(2.0 if drifted else 0.0, 1.0), "kind": rng.choice("abc")},
         "segments": {"country": rng.choice(("DE", "FR"))},
         "latency_ms": rng.uniform(1, 30),
+        **(answer if rng.random() < 0.97 else {"error": True}),
     }
     entries = [(number + rng.uniform(0, 3), Arrival(Role.PREDICTIONS, orjson.dumps(event)))]
     if rng.random() < 0.04:
         entries.append((number + rng.uniform(0, 12), entries[0][1]))
     if rng.random() < 0.93:
-        entries += _labels(rng, event, number, truth=truth)
+        entries += _labels(rng, event, number, truth)
     return entries
 
 
-def _labels(
-    rng: random.Random, event: dict[str, Any], number: int, *, truth: bool
-) -> list[tuple[float, Arrival]]:
+def _labels(rng: random.Random, event: dict[str, Any], number: int, truth: Any) -> list[tuple[float, Arrival]]:
     # A label may come before its prediction, long after it, twice, or again with another answer.
     delay = rng.choice((-4.0, 1.0, 8.0, 30.0))
     said = {
@@ -78,7 +97,7 @@ def _labels(
     if rng.random() < 0.04:
         entries.append((number + delay + 10, entries[0][1]))
     if rng.random() < 0.04:
-        corrected = said | {"label": not truth, "revision": 1}
+        corrected = said | {"label": rng.choice((truth, True, "red", 0.5)), "revision": 1}
         entries.append((number + delay + 15, Arrival(Role.LABELS, orjson.dumps(corrected))))
     return entries
 

@@ -114,10 +114,10 @@ def _core(rng: random.Random) -> CoreSettings:
         prediction_drift=PredictionDriftSettings(enabled=watched),
         label_drift=LabelDriftSettings(enabled=watched),
         latency=LatencySettings(block_events=20),
-        performance=PerformanceSettings(windows=(WindowSettings(last=40), WindowSettings(duration_ms=20_000))),
-        alerts=AlertSettings(
-            pending_for_ms=rng.choice((0, 2000)), keep_firing_for_ms=2000, recovered_outcomes=20
+        performance=PerformanceSettings(
+            windows=(WindowSettings(last=40), WindowSettings(duration_ms=20_000)), max_classes=rng.choice((3, 100))
         ),
+        alerts=AlertSettings(pending_for_ms=rng.choice((0, 2000)), keep_firing_for_ms=2000, recovered_outcomes=20),
         fine_tune=FineTuneSettings(
             min_labels=10, verify_outcomes=10, cooldown_ms=5000, acknowledge_within_ms=rng.choice((5000, 60_000))
         ),
@@ -132,4 +132,5 @@ def _core(rng: random.Random) -> CoreSettings:
         ),
         allowed_lateness_ms=rng.choice((0, 3000)),
         tick_ms=rng.choice((1000, 3000)),
+        max_models=rng.choice((2, 10_000)),
     )

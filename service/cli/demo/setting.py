@@ -12,7 +12,7 @@ from service.eventlog.kafka_settings import KafkaSettings
 from service.http.settings import HttpSettings
 from service.runtime.settings import RuntimeSettings, TopicSettings
 
-EVENTS: Final = 9_000
+EVENTS: Final = 8_000
 DRIFT_AT: Final = 4_000
 """After the references are learnt (1,000 predictions, 500 outcomes), and long enough to show quiet."""
 
