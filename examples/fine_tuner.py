@@ -24,7 +24,7 @@ from schemas.outputs import FineTuneTrigger
 from service.cli.options import Bootstrap, ConfigFile, LogFile, configured
 from service.eventlog.errors import LogError
 from service.eventlog.partitioner import partition_for
-from service.eventlog.protocol import Log, NewRecord, TopicPartition
+from service.eventlog.protocol import Appender, Log, NewRecord, TopicPartition
 from service.runtime.settings import TopicSettings
 
 EPOCHS = 5
@@ -58,6 +58,7 @@ class FineTuner:
         self._log = log
         self._topics = topics
         self._store = store
+        self._appender: Appender | None = None
         self._finished: dict[str, None] = {}
         """trigger_ids, oldest first."""
 
@@ -81,6 +82,13 @@ class FineTuner:
                     waiting.clear()
         finally:
             await reader.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Let go of the log's writer."""
+        if self._appender is not None:
+            await self._appender.close()
+            self._appender = None
 
     async def serve(self, trigger: FineTuneTrigger) -> FineTuneStatus | None:
         """Serve one trigger; give the last report, or None where it was served before. Raises LogError."""
@@ -138,12 +146,11 @@ class FineTuner:
         )
         count = (await self._log.partitions([self._topics.control]))[self._topics.control]
         key = trigger.model_id.encode()
-        appender = await self._log.appender()
-        try:
-            record = NewRecord(self._topics.control, partition_for(key, count), key, encode_event(report))
-            await appender.append([record])
-        finally:
-            await appender.close()
+        if self._appender is None:
+            self._appender = await self._log.appender()
+        await self._appender.append(
+            [NewRecord(self._topics.control, partition_for(key, count), key, encode_event(report))]
+        )
         return report
 
     async def _remember_reports(self) -> None:

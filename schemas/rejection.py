@@ -128,6 +128,8 @@ def _explain_validation(value: bytes, text: str) -> Problem:
         return Problem("unknown_value", f"unknown value {unknown[1]}{allowed}", path)
     if what == "Number out of range":
         return Problem("not_finite", "expected a number that a 64-bit float holds", path)
+    if what == "Integer value out of range":
+        return Problem("out_of_range", "expected an integer that 64 bits hold", path)
     message = _in_json_words(what)
     if where and where[1]:
         message = f"key: {message}"

@@ -9,6 +9,7 @@ from service.cli.demo_command import demo
 from service.cli.errors import UsageError, plain_errors
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.produce_command import produce
+from service.cli.replay import replay, replay_task
 
 app = typer.Typer(
     help="Watches machine-learning models in production through their event streams: joins predictions with late "
@@ -20,6 +21,8 @@ app = typer.Typer(
 config_app = typer.Typer(help="Write, check and explain the configuration.", no_args_is_help=True)
 app.command()(produce)
 app.command()(demo)
+app.command()(replay)
+app.command("replay-task", hidden=True)(replay_task)
 app.add_typer(config_app, name="config")
 
 

@@ -37,9 +37,15 @@ def plain_errors() -> Iterator[None]:
 
 def _mendable() -> tuple[type[Exception], ...]:
     from service.config import ConfigError  # noqa: PLC0415
+    from service.core.state import CorruptStateError, NewerStateError  # noqa: PLC0415
     from service.eventlog.errors import LogError  # noqa: PLC0415
+    from service.replay.boundaries import BoundariesError  # noqa: PLC0415
     from service.replay.delay import DelayError  # noqa: PLC0415
     from service.replay.mapping import MappingError  # noqa: PLC0415
+    from service.replay.names import TargetError  # noqa: PLC0415
+    from service.replay.plan import RangeError  # noqa: PLC0415
+    from service.replay.session import RunError  # noqa: PLC0415
     from service.replay.sources import SourceError  # noqa: PLC0415
 
-    return UsageError, ConfigError, LogError, SourceError, MappingError, DelayError
+    own = (UsageError, ConfigError, LogError, CorruptStateError, NewerStateError)
+    return (*own, SourceError, MappingError, DelayError, BoundariesError, TargetError, RangeError, RunError)

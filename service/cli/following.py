@@ -90,8 +90,13 @@ class _Merge:
         """Give the oldest entries for as long as nobody can have an older one."""
         ready: list[Entry] = []
         while any(self._queues.values()) and not self._unsettled():
-            _, where = min((queue[0].timestamp_ms, where) for where, queue in self._queues.items() if queue)
+            _, where = min((_age(queue[0]), where) for where, queue in self._queues.items() if queue)
             ready.append(self._queues[where].popleft())
             if not self._queues[where]:
                 break  # ask it first: its next record may be older than those of the others
         return ready
+
+
+def _age(entry: Entry) -> tuple[int, bytes]:
+    """Order by the moment of writing; what one commit wrote at one moment, by the event time that CloudEvents carry."""
+    return entry.timestamp_ms, next((value for name, value in entry.headers if name == "ce_time"), b"")

@@ -79,6 +79,11 @@ class ClassTable(dict[Scalar, float]):
         self[value] = code
         return code
 
+    def learn(self, name: str, sequence: int) -> None:
+        """Make a code for a class that is only named so far, as in probabilities; without room it is passed over."""
+        if name not in self and (name in self.names or len(self.names) < self.max_classes):
+            self.register(name, sequence)
+
     def _add(self, name: str, sequence: int) -> None:
         self.names.append(name)
         self._named_at.append(sequence)
@@ -103,6 +108,9 @@ class NumberTable(dict[Scalar, float]):
 
     def begin_step(self) -> None:
         """Do nothing."""
+
+    def learn(self, name: str, sequence: int) -> None:
+        """Do nothing: a number has no classes."""
 
     def register(self, value: Scalar, sequence: int) -> float:  # noqa: ARG002  (as ClassTable has it)
         """Read a number; there is nothing to register."""

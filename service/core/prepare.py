@@ -4,6 +4,7 @@ Whatever is met for the first time (a model, a version, a class) is registered i
 are the same wherever batches were cut. That is the slow path; all else is whole columns.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -294,19 +295,60 @@ def _register(
     truths: list[Scalar],
     codes: Float,
 ) -> None:
-    unseen = [
-        (int(predictions.sequence[row]), prediction_models[row], raw[row], values, row, predictions.events[row])
+    values_met = [
+        _Met(int(predictions.sequence[row]), prediction_models[row], raw[row], values, row, predictions.events[row])
         for row in np.flatnonzero(values == UNSEEN).tolist()
         if raw[row] is not None
     ]
-    unseen += [
-        (int(labels.sequence[row]), label_models[row], truths[row], codes, row, None)
+    values_met += [
+        _Met(int(labels.sequence[row]), label_models[row], truths[row], codes, row, None)
         for row in np.flatnonzero(codes == UNSEEN).tolist()
     ]
-    for _, model, *_ in unseen:
-        model.table.begin_step()
-    for sequence, model, value, column, row, event in sorted(unseen, key=lambda entry: entry[0]):
-        scored = event is not None and (event.score is not None or event.probabilities is not None)
-        model.decide(value, scored=scored)
-        code = model.table[value]
-        column[row] = model.table.register(value, sequence) if code == UNSEEN else code
+    names_met = _names_met(predictions, prediction_models)
+    for met in values_met:
+        met.model.table.begin_step()
+    # A prediction's own answer comes before the other classes that it names: the sort is stable.
+    for one in sorted([*values_met, *names_met], key=lambda one: one.sequence):
+        one.register()
+
+
+class _Met(NamedTuple):
+    """A value that has no code yet, and where its code is wanted."""
+
+    sequence: int
+    model: Model
+    value: Scalar
+    column: Float
+    row: int
+    event: Prediction | None
+
+    def register(self) -> None:
+        scored = self.event is not None and (self.event.score is not None or self.event.probabilities is not None)
+        self.model.decide(self.value, self.sequence, scored=scored)
+        table = self.model.table
+        code = table[self.value]
+        self.column[self.row] = table.register(self.value, self.sequence) if code == UNSEEN else code
+
+
+class _Named(NamedTuple):
+    """Classes that a prediction names, of which some have no code yet."""
+
+    sequence: int
+    model: Model
+    names: Collection[str]
+
+    def register(self) -> None:
+        for name in self.names:
+            self.model.table.learn(name, self.sequence)
+
+
+def _names_met(predictions: _Rows, models: list[Model]) -> list[_Named]:
+    """Find the predictions whose probabilities name a class that was never an answer or a label.
+
+    Its code must be known before the probabilities are stored: a label of that class may come later.
+    """
+    return [
+        _Named(int(predictions.sequence[row]), models[row], event.probabilities)
+        for row, event in enumerate(predictions.events)
+        if event.probabilities is not None and not event.probabilities.keys() <= models[row].table.keys()
+    ]

@@ -28,18 +28,25 @@ class Model:
         self.problem = problem
         """binary, multiclass or regression; auto until the first value tells."""
         self.table = self._make_table([], 0)
+        self._regression_since = -1
+        """Number of the record that told that it is a regression, if one did."""
         self.segments = SegmentTable(profile.segments, profile.max_segment_values)
 
-    def resolved(self, classes: int) -> ResolvedProblem:
-        """Regression, or how many classes there are."""
-        if self.problem != "auto":
+    def is_regression_before(self, sequence: int) -> bool:
+        """Whether it was known to be a regression before the record with this number."""
+        return self.problem == "regression" and self._regression_since < sequence
+
+    def classification(self, classes: int) -> ResolvedProblem:
+        """Say which kind of classification it is, with so many classes."""
+        if self.problem in ("binary", "multiclass"):
             return self.problem
         return "binary" if classes <= 2 else "multiclass"
 
-    def decide(self, value: Scalar, *, scored: bool) -> None:
+    def decide(self, value: Scalar, sequence: int, *, scored: bool) -> None:
         """Tell the problem by a first value: text, boolean, whole number, or anything with a score is a class."""
         if self.problem == "auto" and isinstance(value, float) and not scored and not self.table.names:
             self.problem = "regression"
+            self._regression_since = sequence
             self.table = self._make_table([], 0)
 
     def restore_table(self, names: list[str], overflowed: int) -> None:

@@ -61,15 +61,7 @@ class VersionMonitor:
         self.predictions = PredictionMonitor(profile.feature_drift)
         self.labels = LabelMonitor(profile.feature_drift)
         self.latency = LatencyMonitor(profile.latency)
-        self._is_regression = model.problem == "regression"
-        # The loss of a class is the same whether there are two of them or more, so a third one changes nothing here.
-        self.window = OutcomeWindow(
-            "regression" if self._is_regression else "multiclass", profile.performance.max_window_outcomes
-        )
-        self.loss = LossMonitor(
-            profile.concept_drift, profile.alerts.recovered_outcomes, bernoulli=not self._is_regression
-        )
-        self.segments = SegmentWindows(model.segments, self.window.problem, profile.performance.max_window_outcomes)
+        self._judge_as(regression=profile.problem == "regression")
         self._label_delay = QuantileHistogram()
         self._breached: set[str] = set()
         self._newest: Int = np.empty(0, dtype=np.int64)
@@ -78,10 +70,31 @@ class VersionMonitor:
         self._interval_predictions = 0
         self._interval_errors = 0
 
+    def _judge_as(self, *, regression: bool) -> None:
+        profile = self._profile
+        self._is_regression = regression
+        # The loss of a class is the same whether there are two of them or more, so a third one changes nothing here.
+        self.window = OutcomeWindow(
+            "regression" if regression else "multiclass", profile.performance.max_window_outcomes
+        )
+        self.loss = LossMonitor(profile.concept_drift, profile.alerts.recovered_outcomes, bernoulli=not regression)
+        self.segments = SegmentWindows(
+            self._model.segments, self.window.problem, profile.performance.max_window_outcomes
+        )
+
+    def _learn_problem(self, sequence: int) -> None:
+        """Begin anew as a regression where that became known before the record with this number.
+
+        Nothing is lost: before a first value there is no outcome. The first events may all be failed calls.
+        """
+        if not self._is_regression and self._model.is_regression_before(sequence):
+            self._judge_as(regression=True)
+
     # ------------------------------------------------------------------------------------------- observe
 
     def observe_predictions(self, predictions: Predictions) -> list[Finding]:
         """Take predictions in order; give what the monitors of inputs and answers find."""
+        self._learn_problem(int(predictions.sequence[-1]) + 1)
         if self._interval_start_ms is None:
             self._interval_start_ms = int(predictions.watermark_ms[0])
         failed = int(predictions.error.sum())
@@ -99,6 +112,7 @@ class VersionMonitor:
 
     def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
         """Take the labels and delays of outcomes in order; give what is found of the labels themselves."""
+        self._learn_problem(int(outcomes.sequence[-1]) + 1)
         delays = np.maximum(outcomes.label_time_ms - outcomes.prediction_time_ms, 0)
         self._label_delay.add(delays.astype(np.float64))
         if not self._profile.label_drift.enabled:
@@ -148,7 +162,7 @@ class VersionMonitor:
     def _metrics(self, window: OutcomeWindow, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
         """Compute the rolling metrics of a window at a moment of event time, before the record with this number."""
         names = self._model.table.names_before(sequence)
-        problem = self._model.resolved(len(names))
+        problem = "regression" if self._is_regression else self._model.classification(len(names))
         positive = positive_class(names, self._profile.positive_label) if problem == "binary" else None
         return tuple(
             window_metrics(problem, settings.name, window.select(settings, now_ms), names, positive)
@@ -171,6 +185,7 @@ class VersionMonitor:
 
     def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
         """Describe the version at a moment of event time, before the record with this number; begin a new interval."""
+        self._learn_problem(sequence)
         counts = self.counts.values
         seconds = max(now_ms - (self._interval_start_ms or now_ms), 0) / 1000
         labelled = self.coverage(_NOW)
@@ -257,6 +272,7 @@ class VersionMonitor:
 
     def restore(self, state: State, blocks: Mapping[str, Mapping[str, bytes]]) -> None:
         """Take over a snapshot and the blocks of each window."""
+        self._judge_as(regression=state["regression"])
         self.counts.values.update(state["counts"])
         self.features.restore(state["features"])
         self.predictions.restore(state["predictions"])

@@ -1,6 +1,6 @@
 """A file of rows as a task's input: predictions and their labels, in the order in which `produce` would write them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +15,6 @@ from service.replay.delay import EventDelay, TimeDelay
 from service.replay.events import GoodRow, encode_input, read_events
 from service.replay.mapping import ColumnMapping, RowMapper, check_columns
 from service.replay.sources import BadRow, Contents, Format, Source
-
-NAMED_BAD_ROWS: Final = 20
-"""Bad rows that are named; all are counted."""
 
 FILE_END: Final = 1 << 60
 """The end of a range that goes to the end of the file: more rows than any file has."""
@@ -43,9 +40,10 @@ class FileFeed:
 
     Positions count predictions and labels: the offsets that they would have in topics of one partition. Rows are in
     the file's order; where that is not the order of time, a late row follows the one before it, as in a topic.
+    `refuse` is told of each row that cannot be used.
     """
 
-    def __init__(self, request: FileRequest, core: CoreSettings) -> None:
+    def __init__(self, request: FileRequest, core: CoreSettings, refuse: Callable[[BadRow], None]) -> None:
         self._core = core
         self._source = Source(Path(request.path), request.file_format, request.delimiter)
         self._contents: Contents = self._source.__enter__()
@@ -61,9 +59,7 @@ class FileFeed:
         )
         self._given = {Role.PREDICTIONS: 0, Role.LABELS: 0}
         self._ended = False
-        self.rows = 0
-        self.bad_rows = 0
-        self.named_bad_rows: list[BadRow] = []
+        self._refuse = refuse
 
     def progress(self) -> tuple[int, int]:
         """Say how much of the file was read, and how much it is: bytes or rows."""
@@ -93,13 +89,10 @@ class FileFeed:
 
     def _good(self, chunk: Sequence[GoodRow | BadRow]) -> Iterator[GoodRow]:
         for row in chunk:
-            self.rows += 1
             if isinstance(row, GoodRow):
                 yield row
-                continue
-            self.bad_rows += 1
-            if len(self.named_bad_rows) < NAMED_BAD_ROWS:
-                self.named_bad_rows.append(row)
+            else:
+                self._refuse(row)
 
     def _offer(self, intake: Intake, role: Role, values: list[bytes], events: Sequence[Prediction | Label]) -> None:
         start = self._given[role]

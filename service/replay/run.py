@@ -19,6 +19,7 @@ from service.replay.feed import Feed, LogFeed, open_feed
 from service.replay.file_feed import FileFeed, FileRequest
 from service.replay.plan import TaskPlan
 from service.replay.sinks import Marks, Sink
+from service.replay.sources import BadRow
 
 CHECKPOINT_RECORDS: Final = 500_000
 """Records between two checkpoints: about 10 s of work, which is what an interruption may cost."""
@@ -32,6 +33,8 @@ class Origin(NamedTuple):
     log: Log | None = None
     boundaries: dict[int, Boundaries] = {}  # noqa: RUF012  # nobody writes to it
     file: FileRequest | None = None
+    refuse: Callable[[BadRow], None] = lambda _: None
+    """Told of each row of the file that cannot be used."""
 
 
 class Status(NamedTuple):
@@ -70,7 +73,7 @@ def begin(core: CoreSettings, origin: Origin, plan: TaskPlan, checkpoint: Checkp
 async def open_origin(core: CoreSettings, origin: Origin, plan: TaskPlan, at: Positions) -> Feed:
     """Open the feed of a task that stands at `at`. Raises LogError, SourceError or MappingError."""
     if origin.file is not None:
-        return FileFeed(origin.file, core)
+        return FileFeed(origin.file, core, origin.refuse)
     if origin.log is None:
         raise ValueError("an origin is a log or a file")
     return await open_feed(origin.log, origin.topics, plan.partition, at, core)

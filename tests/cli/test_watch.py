@@ -146,6 +146,18 @@ def test_partitions_are_merged_by_time_and_nothing_is_lost(stamps: list[list[int
     assert got == sorted((stamp, n) for n, times in enumerate(stamps) for stamp in times)
 
 
+def test_what_one_commit_wrote_is_shown_in_the_order_of_event_time(cli: Cli, log_file: Path) -> None:
+    later = msgspec.structs.replace(ALERT, state="resolved", event_time_ms=TRIGGER.event_time_ms + 1)
+    outputs = [(TOPICS.alerts, ALERT, 5), (TOPICS.alerts, later, 5), (TOPICS.triggers, TRIGGER, 5)]
+    publish(log_file, outputs)
+    result = cli("watch", "--no-follow", "--json", "--log", log_file)
+    assert [json.loads(line)["data"]["state"] for line in result.stdout.splitlines()] == [
+        "firing",
+        "requested",
+        "resolved",
+    ]
+
+
 async def test_following_gives_what_is_written_later_and_a_bounded_read_ends() -> None:
     log = MemoryLog()
     await log.ensure_topics([TopicSpec("t", 2)])

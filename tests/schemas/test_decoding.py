@@ -135,8 +135,8 @@ def test_a_good_record_among_bad_ones_is_not_touched(data):
         (record().replace(b'"good"', b"1e400"), "not_finite", "$.prediction: expected a finite number, got Infinity"),
         (
             record().replace(b'"good"', b"9" * 5000),
-            "not_finite",
-            "$.prediction: expected a finite number, got Infinity",
+            "out_of_range",
+            "$.prediction: expected an integer that 64 bits hold",
         ),
         (record().replace(b'"good"', b'"\\ud800 "'), "invalid_json", None),
         (record(score=float("nan"))[:-1], "invalid_json", None),

@@ -28,11 +28,11 @@ def chart(with_loop: Sequence[bool], without: Sequence[bool], marks: Mapping[str
     lines = [_row(row, looped, alone) for row in range(ROWS)]
     letters = [" "] * len(looped)
     for letter, number in marks.items():
-        place = min(number * len(looped) // max(len(with_loop), 1), len(looped) - 1)
-        # Two marks in one column: the later one moves right, so that both are seen.
-        while place < len(letters) - 1 and letters[place] != " ":
-            place += 1
-        letters[place] = letter
+        wanted = min(number * len(looped) // max(len(with_loop), 1), len(looped) - 1)
+        # Two marks in one column: the later one moves, rather to the right, so that both are seen.
+        free = [place for place, taken in enumerate(letters) if taken == " "]
+        if free:
+            letters[min(free, key=lambda place: (place < wanted, abs(place - wanted)))] = letter
     return [*lines, Text(f"     └{'─' * len(looped)}"), Text("      ").append("".join(letters), "bold")]
 
 
