@@ -47,7 +47,10 @@ class Incremental:
 
     def update_many(self, values: Values) -> Progress:
         """Take values (shape (n,)) in order, stopping behind the first that drifts."""
-        return advance(column(values, self.domain), self._rule.verdict().level, self._rule.scan, self._rule.block)
+        values = column(values, self.domain)
+        if not len(values):
+            return Progress(0, self._rule.verdict().level)
+        return advance(values, self._rule.scan, self._rule.block)
 
     def verdict(self) -> Verdict:
         """Say level, statistic and threshold without changing anything."""

@@ -30,7 +30,15 @@ _RECOVERED_SIGMAS = 1.645
 class LossMonitor:
     """Watches the loss of one model version."""
 
-    def __init__(self, settings: ConceptDriftSettings, recovered_outcomes: int, *, bernoulli: bool) -> None:
+    def __init__(
+        self,
+        settings: ConceptDriftSettings,
+        recovered_outcomes: int,
+        *,
+        bernoulli: bool,
+        reference: State | None = None,
+    ) -> None:
+        self._stored = reference
         self._settings = settings
         self._span = recovered_outcomes
         self._bernoulli = bernoulli
@@ -50,6 +58,30 @@ class LossMonitor:
         self._scaled_mean = self._scaled_variance = 0.0
         self._first_number = 0
         self._opened_at: int | None = None
+        self._reference_count = self._settings.reference_outcomes
+        if self._stored is not None:
+            self._adopt(self._stored)
+
+    def _adopt(self, reference: State) -> None:
+        self._reference_count = reference["count"]
+        self.reference_mean = reference["mean"]
+        self._reference_std = reference["std"]
+        self._cap = reference["cap"]
+        self._scaled_mean, self._scaled_variance = reference["scaled"]
+        for place in range(len(self.detectors)):
+            self._restart(place, 0)
+
+    def reference(self) -> State | None:
+        """Give the reference window as plain data; None until it is whole."""
+        if self.reference_mean is None:
+            return None
+        return {
+            "count": self._reference_count,
+            "mean": self.reference_mean,
+            "std": self._reference_std,
+            "cap": self._cap,
+            "scaled": [self._scaled_mean, self._scaled_variance],
+        }
 
     def reset(self, outcomes_so_far: int) -> None:
         """Learn the reference anew from the next outcome on."""
@@ -114,7 +146,7 @@ class LossMonitor:
         self._bases[place] = number
 
     def _with_reference(self, item: DetectorSettings) -> Detector:
-        given = {"reference_count": self._settings.reference_outcomes, "reference_mean": self._scaled_mean}
+        given = {"reference_count": self._reference_count, "reference_mean": self._scaled_mean}
         if not self._bernoulli:
             given["reference_variance"] = self._scaled_variance
         return registry.make(item.name, **(item.params | given))
@@ -141,7 +173,7 @@ class LossMonitor:
                 threshold=verdict.threshold,
                 sample_count=verdict.sample_count,
                 p_value=verdict.p_value,
-                reference_count=self._settings.reference_outcomes,
+                reference_count=self._reference_count,
                 change_point=point,
                 before=self.reference_mean,
                 after=since.mean_loss,

@@ -308,8 +308,9 @@ def _register(
     for met in values_met:
         met.model.table.begin_step()
     # A prediction's own answer comes before the other classes that it names: the sort is stable.
-    for one in sorted([*values_met, *names_met], key=lambda one: one.sequence):
-        one.register()
+    met_first: list[_Met | _Named] = [*values_met, *names_met]
+    for first in sorted(met_first, key=lambda first: first.sequence):
+        first.register()
 
 
 class _Met(NamedTuple):

@@ -27,7 +27,8 @@ class Model:
         self.profile = profile
         self.problem = problem
         """binary, multiclass or regression; auto until the first value tells."""
-        self.table = self._make_table([], 0)
+        # A stored reference holds class codes: they must mean here what they meant where it was made.
+        self.table = self._make_table(list((profile.reference.data or {}).get("classes", [])), 0)
         self._regression_since = -1
         """Number of the record that told that it is a regression, if one did."""
         self.segments = SegmentTable(profile.segments, profile.max_segment_values)

@@ -254,6 +254,9 @@ class ReferenceProfile(Settings, frozen=True):
     """A stored reference window, as `tidegauge profile` writes it."""
 
     path: Annotated[str | None, Meta(description="JSON file; null: learn from the first events")] = None
+    data: Annotated[
+        dict[str, Any] | None, Meta(description="the profile itself, in place of a path; filled from the file")
+    ] = None
 
 
 class ModelProfile(Settings, frozen=True):

@@ -4,7 +4,8 @@ Layout of an entry: 4 bytes CRC-32 of the rest, big-endian; then MessagePack of 
 """
 
 import zlib
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -15,12 +16,26 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, str, int, Any]).decode
 
 
+Migrations = Mapping[tuple[str, int], Callable[[Any], Any]]
+"""(kind, version) to what makes a payload of that version one of the next."""
+
+MIGRATIONS: Final[Migrations] = {}
+"""Whoever raises the version of a kind adds one line here, and keeps it: old state is read step by step. There is
+only version 1 of everything so far."""
+
+
 class CorruptStateError(ValueError):
     """An entry's bytes are damaged."""
+
+    entry: str | None = None
+    """Name of the entry, where one is to blame."""
 
 
 class NewerStateError(ValueError):
     """An entry was written by a newer version of the program."""
+
+    entry: str | None = None
+    """Name of the entry."""
 
 
 def encode_entry(kind: str, version: int, payload: Any) -> bytes:
@@ -29,11 +44,14 @@ def encode_entry(kind: str, version: int, payload: Any) -> bytes:
     return zlib.crc32(body).to_bytes(4, "big") + body
 
 
-def decode_entry(data: bytes, kind: str, version: int, where: str) -> tuple[int, Any]:
-    """Open a sealed payload: (the version that wrote it, the payload).
+def decode_entry(
+    data: bytes, kind: str, version: int, where: str, migrations: Migrations = MIGRATIONS
+) -> tuple[int, Any]:
+    """Open a sealed payload: (the version that wrote it, the payload as `version` has it).
 
-    `where` names the entry in errors. Raises CorruptStateError when the checksum or the layout is wrong, and
-    NewerStateError when it was written by a version that this program does not know.
+    `where` names the entry in errors. Raises CorruptStateError when the checksum or the layout is wrong or when no
+    migration leads from an older version to this one, and NewerStateError when it was written by a version that this
+    program does not know.
     """
     body = data[4:]
     if len(data) < 5 or zlib.crc32(body).to_bytes(4, "big") != data[:4]:
@@ -49,7 +67,16 @@ def decode_entry(data: bytes, kind: str, version: int, where: str) -> tuple[int,
             f"{where}: {kind} version {written} (format {layout}) was written by a newer program; "
             f"this one knows {version} (format {FORMAT}). Run the newer program, or rebuild the state from the inputs"
         )
-    return written, payload
+    return written, _migrate(kind, written, version, payload, where, migrations)
+
+
+def _migrate(kind: str, written: int, version: int, payload: Any, where: str, migrations: Migrations) -> Any:
+    for step in range(written, version):
+        upgrade = migrations.get((kind, step))
+        if upgrade is None:
+            raise CorruptStateError(f"{where}: {kind} version {written} is too old: nothing leads on from {step}")
+        payload = upgrade(payload)
+    return payload
 
 
 def kind_of(data: bytes) -> str | None:

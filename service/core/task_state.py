@@ -8,16 +8,17 @@ version/<place>/outcomes/<block>  blocks of its window of outcomes
 <any of these>/parts/<number>     where it is too long for one record; the entry itself says how many
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from detectors.protocol import State
-from service.core.join import JoinBuffer
+from detectors.protocol import State, StateError
+from service.core.join import JoinBuffer, JoinStateError
 from service.core.model import ModelMonitor
 from service.core.prepare import TaskTopics
 from service.core.roster import Roster
 from service.core.settings import JoinSettings
-from service.core.state import CorruptStateError, decode_entry, encode_entry, kind_of
+from service.core.state import CorruptStateError, NewerStateError, decode_entry, encode_entry, kind_of
 from service.core.version import VersionMonitor
 
 VERSIONS = {"task": 1, "model": 1, "version": 1, "outcomes": 1}
@@ -88,16 +89,31 @@ class TaskState:
 
 def read_entry(entries: Mapping[str, bytes], name: str, kind: str) -> Any:
     """Open an entry, put together from its parts. Raises CorruptStateError or NewerStateError that names it."""
-    sealed = entries.get(name)
-    if sealed is None:
-        raise CorruptStateError(f"{name}: missing")
-    count = _count_of_parts(sealed, name)
-    if count:
-        parts = [entries.get(_part(name, number)) for number in range(count)]
-        if None in parts:
-            raise CorruptStateError(f"{_part(name, parts.index(None))}: missing")
-        sealed = b"".join(part for part in parts if part is not None)
-    return decode_entry(sealed, kind, VERSIONS[kind], name)[1]
+    with blaming(name):
+        sealed = entries.get(name)
+        if sealed is None:
+            raise CorruptStateError(f"{name}: missing")
+        count = _count_of_parts(sealed, name)
+        if count:
+            parts = [entries.get(_part(name, number)) for number in range(count)]
+            if None in parts:
+                raise CorruptStateError(f"{_part(name, parts.index(None))}: missing")
+            sealed = b"".join(part for part in parts if part is not None)
+        return decode_entry(sealed, kind, VERSIONS[kind], name)[1]
+
+
+@contextmanager
+def blaming(name: str) -> Iterator[None]:
+    """Let errors about an entry say which it is. A monitor's refusal of its part is the entry's."""
+    try:
+        yield
+    except (CorruptStateError, NewerStateError) as error:
+        error.entry = error.entry or name
+        raise
+    except StateError as error:
+        refused = CorruptStateError(f"{name}: {error}")
+        refused.entry = name
+        raise refused from error
 
 
 def _count_of_parts(sealed: bytes, name: str) -> int:
@@ -109,8 +125,14 @@ def _part(name: str, number: int) -> str:
 
 
 def read_join(entries: Mapping[str, bytes], settings: JoinSettings) -> JoinBuffer:
-    """Restore the join."""
-    return JoinBuffer.restore(settings, _below(entries, "join/"))
+    """Restore the join. Raises CorruptStateError or NewerStateError that names the entry."""
+    try:
+        return JoinBuffer.restore(settings, _below(entries, "join/"))
+    except JoinStateError as error:
+        kind = NewerStateError if error.newer else CorruptStateError
+        told = kind(f"join/{error.key}: {error}")
+        told.entry = f"join/{error.key}"
+        raise told from error
 
 
 def read_models(
@@ -134,7 +156,8 @@ def read_models(
             name = f"version/{roster.place_of(model_id, model_version)}"
             versions[model_version] = (read_entry(entries, name, "version"), outcomes.get(name, {}))
         models[model_id] = ModelMonitor(model, topics)
-        models[model_id].restore(state, versions)
+        with blaming(f"model/{model_id} or one of its versions"):
+            models[model_id].restore(state, versions)
     return models
 
 

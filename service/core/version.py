@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from detectors.protocol import State
+from detectors.protocol import State, StateError
 from schemas.identity import derive_id
 from schemas.outputs import Evidence, LabelCoverage, MetricSnapshot, WindowMetrics
-from service.core.columns import Corrections, Int, Outcomes, Predictions
+from service.core.columns import Corrections, Float, Int, Outcomes, Predictions
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import RowTimes
 from service.core.inputs.feature_monitor import FeatureMonitor
@@ -22,7 +22,12 @@ from service.core.settings import PerformanceRule
 
 _VERSION = 1
 
+_REFERENCE_VERSION = 1
+
 _NOW = 1 << 62
+
+_MOST_DELAYS = 64
+"""Batches of label delays that wait to be counted, and the size from which one is counted at once: 32 kB at most."""
 
 
 class JoinCounts:
@@ -57,12 +62,15 @@ class VersionMonitor:
         self.model_version = model_version
         profile = model.profile
         self.counts = JoinCounts()
-        self.features = FeatureMonitor(profile.feature_drift, profile.data_quality)
-        self.predictions = PredictionMonitor(profile.feature_drift)
-        self.labels = LabelMonitor(profile.feature_drift)
+        stored = stored_reference(profile.reference.data, model_version)
+        self.features = FeatureMonitor(profile.feature_drift, profile.data_quality, stored.get("features"))
+        self.predictions = PredictionMonitor(profile.feature_drift, stored.get("predictions"))
+        self.labels = LabelMonitor(profile.feature_drift, stored.get("labels"))
         self.latency = LatencyMonitor(profile.latency)
         self._judge_as(regression=profile.problem == "regression")
         self._label_delay = QuantileHistogram()
+        self._delays: list[Float] = []
+        """Delays that are not in the histogram yet: it counts a thousand as fast as one."""
         self._breached: set[str] = set()
         self._newest: Int = np.empty(0, dtype=np.int64)
         """Numbers of the predictions observed last: outcomes are judged after them, as of an earlier record."""
@@ -77,7 +85,12 @@ class VersionMonitor:
         self.window = OutcomeWindow(
             "regression" if regression else "multiclass", profile.performance.max_window_outcomes
         )
-        self.loss = LossMonitor(profile.concept_drift, profile.alerts.recovered_outcomes, bernoulli=not regression)
+        self.loss = LossMonitor(
+            profile.concept_drift,
+            profile.alerts.recovered_outcomes,
+            bernoulli=not regression,
+            reference=stored_reference(profile.reference.data, self.model_version).get("loss"),
+        )
         self.segments = SegmentWindows(
             self._model.segments, self.window.problem, profile.performance.max_window_outcomes
         )
@@ -97,7 +110,7 @@ class VersionMonitor:
         self._learn_problem(int(predictions.sequence[-1]) + 1)
         if self._interval_start_ms is None:
             self._interval_start_ms = int(predictions.watermark_ms[0])
-        failed = int(predictions.error.sum())
+        failed = int(np.count_nonzero(predictions.error))
         self.counts.add("predictions", len(predictions.sequence))
         self.counts.add("errors", failed)
         self._newest = predictions.sequence[~predictions.error]
@@ -114,10 +127,17 @@ class VersionMonitor:
         """Take the labels and delays of outcomes in order; give what is found of the labels themselves."""
         self._learn_problem(int(outcomes.sequence[-1]) + 1)
         delays = np.maximum(outcomes.label_time_ms - outcomes.prediction_time_ms, 0)
-        self._label_delay.add(delays.astype(np.float64))
+        self._delays.append(delays.astype(np.float64))
+        if len(self._delays) >= _MOST_DELAYS or len(delays) >= _MOST_DELAYS:
+            self._count_delays()
         if not self._profile.label_drift.enabled:
             return []
         return self.labels.observe_outcomes(outcomes, self._classes)
+
+    def _count_delays(self) -> None:
+        if self._delays:
+            self._label_delay.add(np.concatenate(self._delays))
+            self._delays.clear()
 
     def feed(self, outcomes: Outcomes) -> LossFeed:
         """Begin to take outcomes into the window; see LossFeed. Those of failed calls have no loss and are left out."""
@@ -186,6 +206,7 @@ class VersionMonitor:
     def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
         """Describe the version at a moment of event time, before the record with this number; begin a new interval."""
         self._learn_problem(sequence)
+        self._count_delays()
         counts = self.counts.values
         seconds = max(now_ms - (self._interval_start_ms or now_ms), 0) / 1000
         labelled = self.coverage(_NOW)
@@ -241,10 +262,24 @@ class VersionMonitor:
                 (self._breached.add if breached else self._breached.discard)(subject)
                 yield _rule_finding(rule, subject, value, window, sequence, now_ms, breached=breached)
 
+    def reference(self) -> State:
+        """Give what was learnt as the reference window, as a stored profile holds it; null where it is not whole."""
+        return {
+            "version": _REFERENCE_VERSION,
+            "model_id": self._model.model_id,
+            "model_version": None,
+            "classes": list(self._model.table.names),
+            "features": self.features.reference(),
+            "predictions": self.predictions.reference(),
+            "labels": self.labels.reference(),
+            "loss": self.loss.reference(),
+        }
+
     # --------------------------------------------------------------------------------------------- state
 
     def snapshot(self) -> State:
         """Give everything but the rows of the windows, which `changed_blocks` gives."""
+        self._count_delays()
         return {
             "version": _VERSION,
             "regression": self._is_regression,
@@ -284,6 +319,20 @@ class VersionMonitor:
         self._label_delay.restore(state["label_delay"])
         self._breached = set(state["breached"])
         self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]
+
+
+def stored_reference(data: State | None, model_version: str) -> State:
+    """Give the parts of a stored profile that are for this version: all, unless it names another.
+
+    Raises StateError when a newer program wrote it.
+    """
+    if data is None or data.get("model_version") not in (None, model_version):
+        return {}
+    if data.get("version", 0) > _REFERENCE_VERSION:
+        raise StateError(
+            f"the reference profile has version {data['version']}; this program knows {_REFERENCE_VERSION}"
+        )
+    return {name: part for name, part in data.items() if part is not None}
 
 
 def _bracketed(drift: Mapping[str, float | None]) -> dict[str, float | None]:

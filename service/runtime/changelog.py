@@ -6,20 +6,25 @@ holds one *cut* a commit. Both take a *barrier* at each acquisition: a reader of
 barrier has seen everything that came before, however control records, open transactions or compaction lie.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from service.core.intake import Positions
-from service.core.state import CorruptStateError, decode_entry, encode_entry
-from service.eventlog.protocol import Log, NewRecord, Reader, TopicPartition
+from service.core.state import CorruptStateError, NewerStateError, decode_entry, encode_entry
+from service.eventlog.protocol import Chunk, Log, NewRecord, TopicPartition
 from service.runtime.settings import TaskId, TopicSettings
 
 HEAD_KEY = b"head"
 BARRIER_KEY = b"barrier"
 ENTRY_PREFIX = b"entry/"
+CUT_KEY = b"cut"
 HEAD_VERSION = 1
 CUT_VERSION = 1
+
+Plain = TypeVar("Plain")
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -32,6 +37,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     """An offset of the steps topic at or before the first cut that comes after it."""
     inputs: tuple[str, str, str]
     partitions: int
+    owner: str = ""
+    """Name and group of the service that wrote it, as its writer's id begins."""
 
 
 class Cut(msgspec.Struct, frozen=True, array_like=True):
@@ -49,12 +56,33 @@ class Cut(msgspec.Struct, frozen=True, array_like=True):
         return self.steps[-1] if self.steps else self.start
 
 
+class Stored(NamedTuple):
+    """The newest record of a key, and where it lies."""
+
+    offset: int
+    value: bytes
+
+
 class Recovered(msgspec.Struct, frozen=True):
     """What a changelog said: the snapshot's head and entries, and the cuts since."""
 
     head: Head | None
     entries: dict[str, bytes]
     cuts: tuple[Cut, ...]
+    where: str = ""
+    """The changelog partition, as people write it."""
+    offsets: dict[str, int] = {}
+    """Where each entry lies."""
+
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Let an error about an entry name the record that holds it."""
+        try:
+            yield
+        except (CorruptStateError, NewerStateError) as error:
+            offset = self.offsets.get(error.entry or "")
+            place = f"{self.where}@{offset}" if offset is not None else f"{self.where}, which has no such record"
+            raise type(error)(f"{error} ({place})") from error
 
 
 class StateMismatchError(Exception):
@@ -72,7 +100,7 @@ def head_record(topics: TopicSettings, task: TaskId, head: Head) -> NewRecord:
 def cut_record(topics: TopicSettings, task: TaskId, cut: Cut) -> NewRecord:
     """Write a cut."""
     value = encode_entry("cut", CUT_VERSION, msgspec.to_builtins(cut))
-    return NewRecord(topics.steps, task.partition, b"cut", value)
+    return NewRecord(topics.steps, task.partition, CUT_KEY, value)
 
 
 def entry_records(topics: TopicSettings, task: TaskId, changed: Mapping[str, bytes | None]) -> list[NewRecord]:
@@ -96,74 +124,117 @@ async def read_state(log: Log, topics: TopicSettings, task: TaskId, token: bytes
 
     Raises CorruptStateError or NewerStateError naming topic, partition and offset.
     """
-    records: dict[bytes, tuple[int, bytes]] = {}
+    where = TopicPartition(topics.changelog, task.partition)
+    records = await read_records(log, where, token)
+    head = head_of(records, where)
+    entries = entries_of(records)
+    cuts = await read_cuts(log, topics, task.partition, head, token)
+    offsets = {name: stored.offset for name, stored in entries.items()}
+    return Recovered(head, {name: stored.value for name, stored in entries.items()}, cuts, named(where), offsets)
+
+
+async def read_records(log: Log, where: TopicPartition, token: bytes | None = None) -> dict[bytes, Stored]:
+    """Read the newest record of each key: up to the barrier that `token` marks, or up to where the partition ends now.
+
+    Without a barrier nobody is disturbed, but a commit may come in between.
+    """
+    records: dict[bytes, Stored] = {}
 
     def keep(offset: int, key: bytes, value: bytes | None) -> None:
         if value is None:
             records.pop(key, None)
         else:
-            records[key] = (offset, value)
+            records[key] = Stored(offset, value)
 
-    await _read_until(log, TopicPartition(topics.changelog, task.partition), None, token, keep)
-    where = f"{topics.changelog}[{task.partition}]"
-    head = None
-    if (found := records.pop(HEAD_KEY, None)) is not None:
-        _, payload = decode_entry(found[1], "head", HEAD_VERSION, f"{where}@{found[0]}")
-        head = msgspec.convert(payload, Head)
-    entries = {
-        key.removeprefix(ENTRY_PREFIX).decode(): value
-        for key, (_, value) in records.items()
+    await _read_until(log, where, None, token, keep)
+    return records
+
+
+def named(where: TopicPartition) -> str:
+    """Write a partition as people read it."""
+    return f"{where.topic}[{where.partition}]"
+
+
+def head_of(records: Mapping[bytes, Stored], where: TopicPartition) -> Head | None:
+    """Open the head; None where there is none. Raises CorruptStateError or NewerStateError naming its offset."""
+    stored = records.get(HEAD_KEY)
+    if stored is None:
+        return None
+    return _open(stored.value, "head", HEAD_VERSION, f"{named(where)}@{stored.offset}", Head)
+
+
+def entries_of(records: Mapping[bytes, Stored]) -> dict[str, Stored]:
+    """Give the entries of the state by name."""
+    return {
+        key.removeprefix(ENTRY_PREFIX).decode(): stored
+        for key, stored in records.items()
         if key.startswith(ENTRY_PREFIX)
     }
-    cuts = await _read_cuts(log, topics, task, token, head)
-    return Recovered(head, entries, cuts)
 
 
-async def _read_cuts(log: Log, topics: TopicSettings, task: TaskId, token: bytes, head: Head | None) -> tuple[Cut, ...]:
-    where = f"{topics.steps}[{task.partition}]"
+async def read_cuts(
+    log: Log, topics: TopicSettings, partition: int, head: Head | None, token: bytes | None = None
+) -> tuple[Cut, ...]:
+    """Read the cuts that came after a head, up to a barrier or up to the end.
+
+    Raises CorruptStateError or NewerStateError naming topic, partition and offset, or saying that one is missing.
+    """
+    if head is None:
+        return ()
+    where = TopicPartition(topics.steps, partition)
     cuts: list[Cut] = []
+    expected = head.number + 1
 
     def keep(offset: int, key: bytes, value: bytes | None) -> None:
-        if key != b"cut" or value is None:
+        nonlocal expected
+        if key != CUT_KEY or value is None:
             return
-        _, payload = decode_entry(value, "cut", CUT_VERSION, f"{where}@{offset}")
-        cut = msgspec.convert(payload, Cut)
-        if head is not None and cut.number > head.number:
-            cuts.append(cut)
-
-    start = head.steps_from if head is not None else None
-    await _read_until(log, TopicPartition(topics.steps, task.partition), start, token, keep)
-    expected = head.number + 1 if head is not None else 0
-    for cut in cuts:
+        place = f"{named(where)}@{offset}"
+        cut = _open(value, "cut", CUT_VERSION, place, Cut)
+        if cut.number <= head.number:
+            return
         if cut.number != expected:
-            raise CorruptStateError(f"{where}: expected cut {expected}, got {cut.number}: a cut was lost to retention")
+            why = "cuts were lost to retention" if cut.number > expected else "two services write to one steps topic"
+            raise CorruptStateError(f"{place}: expected cut {expected}, got {cut.number}: {why}")
+        cuts.append(cut)
         expected += 1
+
+    await _read_until(log, where, head.steps_from, token, keep)
     return tuple(cuts)
 
 
-async def _read_until(
-    log: Log,
-    partition: TopicPartition,
-    start: int | None,
-    token: bytes,
-    keep: Callable[[int, bytes, bytes | None], None],
-) -> None:
-    reader = await log.reader({partition: start or 0})
+def _open(value: bytes, kind: str, version: int, where: str, layout: type[Plain]) -> Plain:
+    _, payload = decode_entry(value, kind, version, where)
     try:
-        begin = (await reader.begin_offsets())[partition]
-        reader.seek({partition: max(begin, start or 0)})
-        while not await _read_some(reader, token, keep):
-            pass
+        return msgspec.convert(payload, layout)
+    except msgspec.ValidationError as error:
+        raise CorruptStateError(f"{where}: {error}") from error
+
+
+Keep = Callable[[int, bytes, bytes | None], None]
+
+
+async def _read_until(log: Log, where: TopicPartition, start: int | None, token: bytes | None, keep: Keep) -> None:
+    reader = await log.reader({where: start or 0})
+    try:
+        position = max((await reader.begin_offsets())[where], start or 0)
+        end = None if token is not None else (await reader.end_offsets())[where]
+        reader.seek({where: position})
+        while end is None or position < end:
+            chunks = await reader.fetch(max_records=5000, wait_ms=1000)
+            if any([_keep_until(chunk, token, keep) for chunk in chunks]):
+                return
+            position = max((chunk.next_position for chunk in chunks), default=position)
     finally:
         await reader.close()
 
 
-async def _read_some(reader: Reader, token: bytes, keep: Callable[[int, bytes, bytes | None], None]) -> bool:
-    for chunk in await reader.fetch(max_records=5000, wait_ms=1000):
-        for offset, key, value in zip(chunk.offsets.tolist(), chunk.keys, chunk.values, strict=True):
-            if key == BARRIER_KEY:
-                if value == token:
-                    return True
-            elif key is not None:
-                keep(offset, key, value)
+def _keep_until(chunk: Chunk, token: bytes | None, keep: Keep) -> bool:
+    """Hand records on; say whether the barrier was among them."""
+    for offset, key, value in zip(chunk.offsets.tolist(), chunk.keys, chunk.values, strict=True):
+        if key == BARRIER_KEY:
+            if value is not None and value == token:
+                return True
+        elif key is not None:
+            keep(offset, key, value)
     return False

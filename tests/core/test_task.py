@@ -1,6 +1,7 @@
 """Laws of the task: order, cuts, restarts."""
 
 import msgspec
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.codec import encode
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot
 from service.core.intake import Role
-from service.core.settings import CoreSettings, FineTuneSettings, ModelProfile
+from service.core.settings import CoreSettings, FineTuneSettings, ModelProfile, ReferenceProfile
 from tests.core.stream import Driver, Source, drifting, label, prediction
 
 SOURCE = drifting(4000, 2000)
@@ -98,3 +99,16 @@ def test_a_tracked_segment_has_performance_of_its_own_and_values_are_bounded() -
     assert last == {"country=DE": 1.0, "country=FR": 0.0, "country=(other)": 1.0}
     whole = Driver(Source([], predictions, labels), CoreSettings(default=profile)).run(batch=10_000)
     assert [encode(o) for o in whole] == [encode(o) for o in outputs]
+
+
+def test_a_stored_reference_judges_from_the_first_event_on() -> None:
+    source = drifting(2000, 2000)
+    learner = Driver(source, SETTINGS)
+    learner.run()
+    stored = orjson.loads(orjson.dumps(learner.task.models["m0"].versions["1"].reference()))
+    profile = msgspec.structs.replace(SETTINGS.default, reference=ReferenceProfile(data=stored))
+    outputs = Driver(drifting(800, 0, seed=9), CoreSettings(default=profile)).run()
+    fired = {output.kind for output in outputs if isinstance(output, Alert)}
+    assert {"concept_drift", "data_drift"} <= fired
+    quiet = Driver(drifting(800, 800, seed=9), CoreSettings(default=profile)).run()
+    assert not [output for output in quiet if isinstance(output, Alert)]

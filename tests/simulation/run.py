@@ -1,13 +1,15 @@
 """One seed, judged."""
 
+import hashlib
 from typing import NamedTuple
 
+from schemas.outputs import Output
 from service.core.intake import Positions, Role
 from service.core.prepare import TaskTopics
 from service.core.task import Task
 from tests.simulation.loop import EveryoneWaitsError, run_in_virtual_time
 from tests.simulation.scenario import Scenario, draw
-from tests.simulation.verifier import Evidence, ViolationError, as_messages, compare, offer, verify
+from tests.simulation.verifier import Evidence, ViolationError, compare, offer, verify
 from tests.simulation.world import World
 
 
@@ -22,10 +24,15 @@ class Verdict(NamedTuple):
     records: int
     outputs: int
     """Outputs that were compared byte for byte."""
+    digest: str
+    """Of everything that was found in the log: the same seed gives the same."""
 
     def __str__(self) -> str:
-        said = "holds" if self.violation is None else f"VIOLATED: {self.violation}"
-        return f"seed {self.seed}: {said} ({self.lives} lives, {self.faults}, {self.outputs} outputs)"
+        did = f"{self.lives} lives, {self.faults}, {self.records} records, {self.outputs} outputs"
+        if self.violation is None:
+            return f"seed {self.seed}: holds ({did})"
+        repeat = f"python -m tests.simulation --seed {self.seed}"
+        return f"seed {self.seed}: VIOLATED: {self.violation} ({did})\n  repeat: {repeat}"
 
 
 def judge(seed: int) -> Verdict:
@@ -39,15 +46,17 @@ def judge(seed: int) -> Verdict:
 
     outputs = records = 0
     violation = None
+    digest = hashlib.sha256()
     try:
         for evidence in run_in_virtual_time(live()):
+            digest.update(repr(evidence).encode())
             records += sum(map(len, evidence.inputs.values()))
             outputs += check(scenario, evidence)
     except ViolationError as error:
         violation = str(error)
     except EveryoneWaitsError:
         violation = "everyone waits for something that will not come"
-    return Verdict(seed, violation, lived[0].lives, lived[0].faults, records, outputs)
+    return Verdict(seed, violation, lived[0].lives, lived[0].faults, records, outputs, digest.hexdigest())
 
 
 def check(scenario: Scenario, evidence: Evidence) -> int:
@@ -61,13 +70,13 @@ def check(scenario: Scenario, evidence: Evidence) -> int:
     return compared
 
 
-def undisturbed(scenario: Scenario, evidence: Evidence) -> list:
+def undisturbed(scenario: Scenario, evidence: Evidence) -> list[Output]:
     """Give what the core says of all inputs at once."""
     config = scenario.config
     task = Task(config.core, TaskTopics(*config.topics.inputs, evidence.partition), Positions(0, 0, 0))
     for role in Role:
         offer(task, role, evidence.inputs[role], 0, 1 << 62)
-    outputs = []
+    outputs: list[Output] = []
     while (result := task.step(frozenset(Role), 1 << 30)) is not None:
         outputs += result.outputs
     return outputs

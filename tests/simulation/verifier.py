@@ -7,7 +7,7 @@ what lies in the memory log, the chaos test what it read from a file.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,12 +32,12 @@ class InputRecord(NamedTuple):
 
 
 class Kinds(NamedTuple):
-    """Something for each kind of output."""
+    """Messages by kind of output, in offset order."""
 
-    alerts: Any
-    triggers: Any
-    metrics: Any
-    dead_letters: Any
+    alerts: list[Message]
+    triggers: list[Message]
+    metrics: list[Message]
+    dead_letters: list[Message]
 
 
 KIND_OF: dict[type[Output], str] = {
@@ -56,7 +56,6 @@ class Evidence(NamedTuple):
     cuts: list[bytes]
     """Values of the cut records, in offset order."""
     outputs: Kinds
-    """Lists of Message, in offset order."""
 
 
 class Recorded(NamedTuple):
@@ -100,9 +99,8 @@ def end_of(cuts: Sequence[bytes]) -> Positions:
 
 def check_chain(cuts: Sequence[Recorded], evidence: Evidence) -> None:
     """The recorded steps account for every input record exactly once: no gap, no overlap, nothing left over."""
-    stands, number = Positions(0, 0, 0), 0
-    for cut in cuts:
-        number += 1
+    stands = Positions(0, 0, 0)
+    for number, cut in enumerate(cuts, 1):
         if cut.number != number:
             raise ViolationError(f"expected cut {number}, found {cut.number}")
         if cut.start != stands:

@@ -42,6 +42,12 @@ class JoinStateError(ValueError):
 
     retriable = False
 
+    def __init__(self, key: str, fault: str, *, newer: bool = False) -> None:
+        super().__init__(f"the join block {key} {fault}")
+        self.key = key
+        self.newer = newer
+        """Whether a newer version of the program wrote it."""
+
 
 class BlockChanges(NamedTuple):
     """What a changelog has to be told."""
@@ -164,13 +170,13 @@ def _restore_store(store: RowStore, name: str, meta: dict[str, Any], blocks: Map
     for number, used, alive, extra_bytes in meta["blocks"]:
         key = f"{name}/{number:010d}"
         if used > BLOCK_ROWS:
-            raise JoinStateError(f"the join block {key}/rows holds {used} rows, but a block has {BLOCK_ROWS}")
+            raise JoinStateError(f"{key}/rows", f"holds {used} rows, but a block has {BLOCK_ROWS}")
         rows = _open(blocks, f"{key}/rows", used * store.row.itemsize)
         flags = _open(blocks, f"{key}/flags", (used + 7) // 8) if alive < used else None
         extras = bytearray(_open_parts(blocks, f"{key}/extras", extra_bytes))
         slot = store.load(Block(number, extras=extras, extras_written=extra_bytes), rows, flags)
         if store.alive[slot] != alive:
-            raise JoinStateError(f"the join block {key}/flags keeps {store.alive[slot]} rows where {alive} are meant")
+            raise JoinStateError(f"{key}/flags", f"keeps {store.alive[slot]} rows where {alive} are meant")
 
 
 def _restore_expired(blocks: Mapping[str, bytes], name: str, item: np.dtype[np.void], count: int) -> list[Raw]:
@@ -187,17 +193,18 @@ def _open(blocks: Mapping[str, bytes], key: str, size: int | None = None) -> mem
     """Check a block and give its payload."""
     block = blocks.get(key)
     if block is None:
-        raise JoinStateError(f"the join block {key} is missing")
+        raise JoinStateError(key, "is missing")
     if len(block) < _HEADER.size or block[:4] != _MARK:
-        raise JoinStateError(f"the join block {key} is no join block")
+        raise JoinStateError(key, "is no join block")
     _, version, _, checksum = _HEADER.unpack_from(block)
     if version > VERSION:
-        raise JoinStateError(f"the join block {key} has version {version}; this program knows versions up to {VERSION}")
+        fault = f"has version {version}; this program knows versions up to {VERSION}"
+        raise JoinStateError(key, fault, newer=True)
     payload = memoryview(block)[_HEADER.size :]
     if _checksum(key, payload) != checksum:
-        raise JoinStateError(f"the join block {key} is damaged: its checksum does not fit")
+        raise JoinStateError(key, "is damaged: its checksum does not fit")
     if size is not None and len(payload) != size:
-        raise JoinStateError(f"the join block {key} has {len(payload)} bytes where {size} are meant")
+        raise JoinStateError(key, f"has {len(payload)} bytes where {size} are meant")
     return payload
 
 

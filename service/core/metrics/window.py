@@ -94,7 +94,7 @@ class OutcomeWindow:
         if first > self._total:
             self._pushed_out_ms = int(rows["watermark_ms"][first - 1 - self._total])
         elif first > self._first:
-            self._pushed_out_ms = int(self._gather(first - 1, first)["watermark_ms"][0])
+            self._pushed_out_ms = self._watermark_of(first - 1)
         self.vectors_dropped_total += dropped
         self._forget(first)
         self._total += skipped
@@ -207,13 +207,18 @@ class OutcomeWindow:
         self._written = {_key(number) for number in wanted}
         if len(self) > self.capacity:
             shrunk = total - self.capacity
-            self._pushed_out_ms = int(self._gather(shrunk - 1, shrunk)["watermark_ms"][0])
+            self._pushed_out_ms = self._watermark_of(shrunk - 1)
             self._forget(shrunk)
 
     def _require_order(self, watermark_ms: Int) -> None:
-        newest = self._gather(self._total - 1, self._total)["watermark_ms"] if len(self) else watermark_ms[:1]
-        if watermark_ms[0] < newest[0] or bool((np.diff(watermark_ms) < 0).any()):
+        falls = len(self) > 0 and watermark_ms[0] < self._watermark_of(self._total - 1)
+        if falls or bool((watermark_ms[1:] < watermark_ms[:-1]).any()):
             raise ValueError("expected watermarks that never fall")
+
+    def _watermark_of(self, number: int) -> int:
+        """Give the watermark of an outcome that is held."""
+        block = self._blocks[number // BLOCK_ROWS - self._blocks[0].number]
+        return int(block.rows["watermark_ms"][number - block.start])
 
     def _vectors(self, vectors: list[bytes | None], skipped: int) -> tuple[Float | None, int]:
         """Read the probabilities of the rows behind the skipped ones; count those too long, skipped or not."""
