@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from service.config import Config, ConfigError, LoggingSettings, LogSettings
+from service.eventlog.errors import TopicError
 from service.eventlog.kafka_settings import KafkaSecrets
 from service.eventlog.protocol import Log
 from service.http.server import serve
@@ -95,6 +96,11 @@ def make_worker(config: Config, carrier: Log, partitions: int) -> Worker:
     """Wire a worker to a log."""
 
     def context(partition: int, stats: TaskStats) -> TaskContext:
+        if partition >= partitions:
+            raise TopicError(
+                f"the inputs got more partitions than the {partitions} that they had at the start: keys have moved "
+                "between them. Stop the service and read what it says of its state when it starts again"
+            )
         task_id = TaskId(config.runtime.name, config.runtime.group, partition)
         return TaskContext(task_id, carrier, config.topics, config.core, config.runtime, partitions, stats)
 

@@ -17,8 +17,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # Plain help: rich's takes three times as long to import as all the rest.
+    rich_markup_mode=None,
 )
-config_app = typer.Typer(help="Write, check and explain the configuration.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="Write, check and explain the configuration.", no_args_is_help=True, rich_markup_mode=None
+)
 app.command()(produce)
 app.command()(demo)
 app.command()(replay)
@@ -27,16 +31,23 @@ app.add_typer(config_app, name="config")
 
 
 @app.command()
-def run(config: ConfigFile = None, bootstrap: Bootstrap = None, log: LogFile = None) -> None:
+def run(
+    config: ConfigFile = None,
+    bootstrap: Bootstrap = None,
+    log: LogFile = None,
+    http_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the HTTP endpoint, whatever the file says.")
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(help="Processes that share the tasks (Kafka only); the HTTP ports rise by one from the first's."),
+    ] = 1,
+) -> None:
     """Run the monitor until SIGTERM or Ctrl-C."""
     with plain_errors():
-        import asyncio  # noqa: PLC0415
+        from service.cli.running import RunOptions, run_workers  # noqa: PLC0415
 
-        from service.app import configure_logging, run_until_signal  # noqa: PLC0415
-
-        settings = configured(config, bootstrap, log)
-        configure_logging(settings.logging)
-        asyncio.run(run_until_signal(settings))
+        run_workers(configured(config, bootstrap, log), RunOptions(config, bootstrap, log, http_port), workers)
 
 
 @app.command()
@@ -55,7 +66,10 @@ def watch(
     model: Annotated[str | None, typer.Option(metavar="ID", help="Only this model.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the monitor publishes: alerts, triggers and metrics, or those that you name."""
+    """Show alerts, triggers and metrics as they come.
+
+    All three, or those that you name.
+    """
     chosen = {"alerts": alerts, "triggers": triggers, "metrics": metrics, "dead_letters": dead_letters}
     kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or ("alerts", "triggers", "metrics")
     with plain_errors():
@@ -88,7 +102,10 @@ def watch(
 def schema(
     name: Annotated[str | None, typer.Argument(help="A payload, asyncapi, or detectors; none: list the names.")] = None,
 ) -> None:
-    """Print the JSON Schema of an event, the AsyncAPI document, or the detectors and their parameters."""
+    """Print schemas and the list of detectors.
+
+    The JSON Schema of an event, the AsyncAPI document, or the detectors and their parameters.
+    """
     with plain_errors():
         import orjson  # noqa: PLC0415
 

@@ -16,7 +16,11 @@ def demo(
     fast: Annotated[bool, typer.Option("--fast", help="The same stream in about 12 seconds.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the closed loop: drift, alert, trigger, fine-tuning, recovery."""
+    """Show the closed loop, from drift to recovery.
+
+    A model serves a stream that drifts, labels come late, the monitor alerts and asks for fine-tuning, a training
+    pipeline answers, and accuracy recovers. Exits with 1 where the loop did not close.
+    """
     with plain_errors():
         from service.cli.demo.run import run_demo  # noqa: PLC0415
 

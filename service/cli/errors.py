@@ -48,4 +48,5 @@ def _mendable() -> tuple[type[Exception], ...]:
     from service.replay.sources import SourceError  # noqa: PLC0415
 
     own = (UsageError, ConfigError, LogError, CorruptStateError, NewerStateError)
-    return (*own, SourceError, MappingError, DelayError, BoundariesError, TargetError, RangeError, RunError)
+    # OSError: a port in use, a folder that may not be written, a full disk; its text says which.
+    return (*own, SourceError, MappingError, DelayError, BoundariesError, TargetError, RangeError, RunError, OSError)

@@ -100,7 +100,10 @@ def produce(
     log: LogFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write the rows of a file into the topics of predictions and labels."""
+    """Write the rows of a file into the topics.
+
+    Predictions go to one topic and labels, later, to the other, in order of event time.
+    """
     given = dict(locals())
     with plain_errors():
         import asyncio  # noqa: PLC0415

@@ -16,9 +16,9 @@ from service.core.dead_letters import from_event
 from service.core.effects import Caused, StepResult
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate
-from service.core.model import ModelMonitor
+from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
-from service.core.roster import Roster
+from service.core.roster import Roster, VersionKey
 from service.core.settings import CoreSettings
 from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskState, read_entry, read_join, read_models
@@ -94,11 +94,14 @@ class Task:
             return
         result = self.join.apply(stretch.ops)
         for place, batch in version_batches(prepared, stretch, result):
-            key = self.roster.versions[place]
-            outputs.extend(self._model(key.model_id).observe(key.model_version, batch))
+            outputs.extend(self._deliver(self.roster.versions[place], batch))
         self._count(prepared, stretch, result)
         if len(result.evicted.labels):
             self._bury_orphans(result.evicted, int(stretch.sequence[-1]), outputs, "the join was full")
+
+    def _deliver(self, key: VersionKey, batch: VersionBatch) -> list[Caused]:
+        """Hand a stretch of a version's records to its monitor. A backtest looks on here."""
+        return self._model(key.model_id).observe(key.model_version, batch)
 
     def _model(self, model_id: str) -> ModelMonitor:
         self._changed.add(model_id)

@@ -16,7 +16,7 @@ from service.replay.boundaries import Boundaries
 from service.replay.checkpoint import Checkpoint, Progress
 from service.replay.course import clipped, merged, quiet_steps, recorded
 from service.replay.feed import Feed, LogFeed, open_feed
-from service.replay.file_feed import FileFeed, FileRequest
+from service.replay.file_feed import FILE_END, FileFeed, FileRequest
 from service.replay.plan import TaskPlan
 from service.replay.sinks import Marks, Sink
 from service.replay.sources import BadRow
@@ -147,5 +147,7 @@ def shown(plan: TaskPlan) -> str:
         f"{name} {first:,} to {last:,}"
         for name, first, last in zip(Positions._fields, plan.start, plan.end, strict=True)
     )
+    if plan.end.predictions == FILE_END:
+        return "the whole file"
     order = "in the recorded order" if plan.recorded else "merged by event time"
     return f"task {plan.partition}: {spans}, {order}"

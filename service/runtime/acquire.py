@@ -20,9 +20,11 @@ from service.runtime.changelog import (
     barrier_records,
     entry_records,
     head_record,
+    read_head,
     read_state,
 )
 from service.runtime.context import TaskContext
+from service.runtime.inputs_check import MarkBook, check_inputs
 from service.runtime.reading import read_some
 
 log = structlog.get_logger(__name__)
@@ -35,6 +37,7 @@ class Acquired(NamedTuple):
     reader: Reader
     task: Task
     number: int
+    marks: MarkBook
 
 
 async def acquire(context: TaskContext) -> Acquired:
@@ -61,6 +64,10 @@ async def acquire(context: TaskContext) -> Acquired:
 
 
 async def _begin(context: TaskContext, writer: Writer) -> Acquired:
+    if context.partition:  # task 0 always is: it knows whether there were as many before
+        sibling = await read_head(context.carrier, context.topics, 0)
+        if sibling is not None:
+            _check_head(context, sibling)
     # A task without state fixes where it begins before it reads anything, so that a crash cannot move it.
     reader = await context.carrier.reader(context.at(Positions(0, 0, 0)))
     try:
@@ -69,34 +76,38 @@ async def _begin(context: TaskContext, writer: Writer) -> Acquired:
         positions = Positions(*(offsets[context.inputs[role]] for role in Role))
         reader.seek(context.at(positions))
         task = Task(context.core, context.task_topics, positions)
-        await context.bounded(writer.commit(await state_records(context, task, 0, positions)))
+        marks = MarkBook()
+        await context.bounded(writer.commit(await state_records(context, task, 0, positions, marks)))
     except BaseException:
         await reader.close()
         raise
     log.info("task_begun", partition=context.partition, **positions._asdict())
-    return Acquired(writer, reader, task, 0)
+    return Acquired(writer, reader, task, 0, marks)
 
 
 async def _restore(context: TaskContext, writer: Writer, recovered: Recovered, head: Head) -> Acquired:
-    _check_inputs(context, head)
+    _check_head(context, head)
+    positions, reached = head.positions, recovered.cuts[-1].end if recovered.cuts else head.positions
+    await check_inputs(context.carrier, context.inputs, positions, reached, head.marks)
     # A4 restore the snapshot.
-    positions = head.positions
-    task = Task.restore(context.core, context.task_topics, positions, recovered.entries)
+    with recovered.blaming():
+        task = Task.restore(context.core, context.task_topics, positions, recovered.entries)
+    marks = MarkBook(head.marks)
     reader = await context.carrier.reader(context.at(positions))
     number = head.number
     try:
         # A5 follow the recorded steps to the last cut. Their outputs are out already, and are dropped here.
         for cut in recovered.cuts:
-            await _repeat(context, reader, task, cut)
+            await _repeat(context, reader, task, marks, cut)
             number = cut.number
     except BaseException:
         await reader.close()
         raise
     log.info("task_restored", partition=context.partition, cuts=len(recovered.cuts), **task.intake.taken._asdict())
-    return Acquired(writer, reader, task, number)
+    return Acquired(writer, reader, task, number, marks)
 
 
-async def _repeat(context: TaskContext, reader: Reader, task: Task, cut: Cut) -> None:
+async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkBook, cut: Cut) -> None:
     stands = task.intake.taken
     if stands != cut.start:
         raise StateMismatchError(
@@ -105,20 +116,33 @@ async def _repeat(context: TaskContext, reader: Reader, task: Task, cut: Cut) ->
     for end in cut.steps:
         while short := [role for role in Role if task.intake.position(role) < end[role]]:
             only = [context.inputs[role] for role in short]
-            await read_some(context, reader, task, wait_ms=1000, only=only)
+            await read_some(context, reader, task, marks, wait_ms=1000, only=only)
         task.step_to(end)
 
 
-def _check_inputs(context: TaskContext, head: Head) -> None:
-    if head.inputs != context.topics.inputs or head.partitions != context.partitions:
+def _check_head(context: TaskContext, head: Head) -> None:
+    """Refuse state that another service wrote, or this one on other topics or with another number of partitions."""
+    own, found = f"the changelog {context.topics.changelog}", ""
+    if head.owner not in ("", context.task_id.owner):
+        found = f"belongs to the service {head.owner} (runtime.name and group), not to {context.task_id.owner}"
+    elif head.inputs != context.topics.inputs:
+        found = f"was made from {', '.join(head.inputs)}, not from {', '.join(context.topics.inputs)}"
+    if found:
         raise StateMismatchError(
-            f"the state of task {context.partition} of {context.task_id.name!r} belongs to {', '.join(head.inputs)} "
-            f"with {head.partitions} partitions, not to {', '.join(context.topics.inputs)} with {context.partitions}: "
-            "give this service another runtime.name and another changelog topic"
+            f"{own} {found}: give each service topics.changelog and topics.steps of its own, and another runtime.name"
+        )
+    if head.partitions != context.partitions:
+        raise StateMismatchError(
+            f"{own} was written when the inputs had {head.partitions} partitions; now they have {context.partitions}, "
+            "and keys have moved between them, so that labels may miss their predictions. Go back to as many, or give "
+            "the service another runtime.name, changelog and steps topic, or rebuild all tasks (`tidegauge state "
+            "rebuild`)"
         )
 
 
-async def state_records(context: TaskContext, task: Task, number: int, positions: Positions) -> list[NewRecord]:
+async def state_records(
+    context: TaskContext, task: Task, number: int, positions: Positions, marks: MarkBook
+) -> list[NewRecord]:
     """Write what changed of the state, and the head that makes it the newest snapshot.
 
     `positions`: where the commit of this number ends. The task's own may lie behind, by offsets that hold no record.
@@ -130,6 +154,7 @@ async def state_records(context: TaskContext, task: Task, number: int, positions
         steps_from = (await context.bounded(probe.end_offsets()))[steps]
     finally:
         await probe.close()
-    head = Head(number, positions, steps_from, context.topics.inputs, context.partitions)
+    owner, inputs = context.task_id.owner, context.topics.inputs
+    head = Head(number, positions, steps_from, inputs, context.partitions, owner, marks.before(positions))
     entries = entry_records(context.topics, context.task_id, task.changed_state())
     return [*entries, head_record(context.topics, context.task_id, head)]

@@ -15,6 +15,7 @@ import msgspec
 from service.core.intake import Positions
 from service.core.state import CorruptStateError, NewerStateError, decode_entry, encode_entry
 from service.eventlog.protocol import Chunk, Log, NewRecord, TopicPartition
+from service.runtime.inputs_check import Marks
 from service.runtime.settings import TaskId, TopicSettings
 
 HEAD_KEY = b"head"
@@ -38,7 +39,9 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     inputs: tuple[str, str, str]
     partitions: int
     owner: str = ""
-    """Name and group of the service that wrote it, as its writer's id begins."""
+    """Name and group of the service that wrote it."""
+    marks: Marks = (None, None, None)
+    """Records of the inputs before the positions, to know the inputs again."""
 
 
 class Cut(msgspec.Struct, frozen=True, array_like=True):
@@ -163,6 +166,21 @@ def head_of(records: Mapping[bytes, Stored], where: TopicPartition) -> Head | No
     return _open(stored.value, "head", HEAD_VERSION, f"{named(where)}@{stored.offset}", Head)
 
 
+async def read_head(log: Log, topics: TopicSettings, partition: int) -> Head | None:
+    """Read the head of any task, as far as it is committed now."""
+    where = TopicPartition(topics.changelog, partition)
+    newest: dict[bytes, Stored] = {}
+
+    def keep(offset: int, key: bytes, value: bytes | None) -> None:
+        if key == HEAD_KEY:
+            newest.pop(key, None)
+            if value is not None:
+                newest[key] = Stored(offset, value)
+
+    await _read_until(log, where, None, None, keep)
+    return head_of(newest, where)
+
+
 def entries_of(records: Mapping[bytes, Stored]) -> dict[str, Stored]:
     """Give the entries of the state by name."""
     return {
@@ -222,7 +240,7 @@ async def _read_until(log: Log, where: TopicPartition, start: int | None, token:
         reader.seek({where: position})
         while end is None or position < end:
             chunks = await reader.fetch(max_records=5000, wait_ms=1000)
-            if any([_keep_until(chunk, token, keep) for chunk in chunks]):
+            if any(_keep_until(chunk, token, keep) for chunk in chunks):
                 return
             position = max((chunk.next_position for chunk in chunks), default=position)
     finally:

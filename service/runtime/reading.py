@@ -6,27 +6,38 @@ from schemas.rejection import Rejection
 from service.core.decode import decode_block, rejected_block
 from service.core.intake import Role
 from service.core.task import Task
-from service.eventlog.errors import UnreadableRecordError
+from service.eventlog.errors import OffsetOutOfRangeError, UnreadableRecordError
 from service.eventlog.protocol import Chunk, Reader, TopicPartition
 from service.runtime.context import TaskContext
+from service.runtime.inputs_check import MarkBook, explained
 
 
 async def read_some(
-    context: TaskContext, reader: Reader, task: Task, *, wait_ms: int, only: Sequence[TopicPartition]
+    context: TaskContext,
+    reader: Reader,
+    task: Task,
+    marks: MarkBook,
+    *,
+    wait_ms: int,
+    only: Sequence[TopicPartition],
 ) -> set[Role]:
     """Fetch and decode what there is; say which inputs gave something.
 
-    Bytes that are no record become a dead letter at their offset, and reading goes on behind them.
+    Bytes that are no record become a dead letter at their offset, and reading goes on behind them. Raises
+    InputLostError where a position is not in the log, else LogError.
     """
     try:
         chunks = await reader.fetch(max_records=context.settings.max_step_records, wait_ms=wait_ms, only=only)
     except UnreadableRecordError as error:
         return {_bury(context, reader, task, error)}
-    return {_offer(context, task, chunk) for chunk in chunks}
+    except OffsetOutOfRangeError as error:
+        raise explained(error) from error
+    return {_offer(context, task, marks, chunk) for chunk in chunks}
 
 
-def _offer(context: TaskContext, task: Task, chunk: Chunk) -> Role:
+def _offer(context: TaskContext, task: Task, marks: MarkBook, chunk: Chunk) -> Role:
     role = Role(context.topics.inputs.index(chunk.topic))
+    marks.note(role, chunk)
     block = decode_block(role, chunk.offsets, chunk.timestamps_ms, chunk.values, chunk.next_position, context.core)
     task.intake.offer(role, block)
     context.stats.read(role, len(chunk.values), block.size_bytes)

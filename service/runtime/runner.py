@@ -85,6 +85,7 @@ class _Work:
         self._writer = acquired.writer
         self._reader = acquired.reader
         self._task = acquired.task
+        self._marks = acquired.marks
         self._clock = asyncio.get_running_loop().time
         outbox = Outbox(context.topics, context.settings, context.partition)
         self._ledger = Ledger(context.settings, outbox, acquired.task.intake.taken, acquired.number, self._clock())
@@ -115,7 +116,7 @@ class _Work:
     async def _fetch(self) -> None:
         room = [self._inputs[role] for role in Role if self._has_room(role)]
         wait_ms = 0 if self._more_in_hand else self._settings.poll_ms
-        heard = await read_some(self._context, self._reader, self._task, wait_ms=wait_ms, only=room)
+        heard = await read_some(self._context, self._reader, self._task, self._marks, wait_ms=wait_ms, only=room)
         self._idle_watch.heard(heard, self._clock())
 
     def _has_room(self, role: Role) -> bool:
@@ -139,7 +140,7 @@ class _Work:
         records.append(cut_record(context.topics, context.task_id, cut))
         # C3 now and then, and at a graceful end, what changed of the state.
         if snapshot:
-            records.extend(await state_records(context, self._task, cut.number, cut.end))
+            records.extend(await state_records(context, self._task, cut.number, cut.end, self._marks))
         # C4 all or nothing.
         await context.bounded(self._writer.commit(records))
         # C5 only now is it done.

@@ -97,6 +97,11 @@ class TaskId(msgspec.Struct, frozen=True):
     partition: int
 
     @property
+    def owner(self) -> str:
+        """The service: its name and group."""
+        return f"{self.name}.{self.group}"
+
+    @property
     def writer_id(self) -> str:
         """The lock of the task: its transactional id."""
-        return f"{self.name}.{self.group}.{self.partition}"
+        return f"{self.owner}.{self.partition}"

@@ -10,17 +10,18 @@ from collections.abc import Callable
 import structlog
 
 from service.core.state import CorruptStateError, NewerStateError
-from service.eventlog.errors import FencedError, LogError, OffsetOutOfRangeError
+from service.eventlog.errors import FencedError, LogError
 from service.eventlog.protocol import Assignment, Log, Membership, TopicPartition
 from service.runtime.changelog import StateMismatchError
 from service.runtime.context import TaskContext
+from service.runtime.inputs_check import InputLostError
 from service.runtime.runner import TaskRunner
 from service.runtime.settings import RuntimeSettings, TopicSettings
 from service.runtime.stats import TaskStats
 
 log = structlog.get_logger(__name__)
 
-PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, OffsetOutOfRangeError)
+PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, InputLostError)
 """Errors that trying again cannot mend: a person must decide. The task stays failed and says so."""
 
 MAX_BACKOFF_FACTOR = 60

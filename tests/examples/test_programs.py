@@ -2,12 +2,11 @@
 
 import asyncio
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from examples import elec2_predictions
 from examples.online_model import ModelStore
 from examples.serving_model import FIRST_VERSION, MODEL_ID, ServingModel, Stream, first_model, serve
 from examples.shop_stream import visits
@@ -20,7 +19,6 @@ from service.runtime.settings import TopicSettings
 from service.runtime.topics import prepare_topics
 
 TOPICS = TopicSettings()
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -75,12 +73,13 @@ async def test_a_version_that_is_completed_answers_from_then_on(log: MemoryLog, 
     assert model.answer(visit)[1] == store.load("v2").probability(visit.features)
 
 
-def test_elec2_predictions_are_prequential_and_ready_for_produce(tmp_path: Path) -> None:
+def test_elec2_predictions_are_prequential_and_ready_for_produce(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, target = tmp_path / "elec.csv", tmp_path / "predictions.csv"
     rows = [("x", "class"), *((f"{n % 7}", f"{int(n % 7 > 3)}") for n in range(1_000))]
     source.write_text("".join(f"{x},{truth}\n" for x, truth in rows))
-    words = [sys.executable, "-m", "examples.elec2_predictions", source, target]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    elec2_predictions.main(source, target)
     with target.open(newline="") as file:
         found = list(csv.DictReader(file))
     assert [(row["x"], row["label"]) for row in found] == rows[1:]
@@ -88,4 +87,4 @@ def test_elec2_predictions_are_prequential_and_ready_for_produce(tmp_path: Path)
     assert found[0]["score"] == "0.500000"
     right = sum(row["prediction"] == row["label"] for row in found)
     assert right > 900
-    assert f"1,000 rows, prequential accuracy {right / 1000:.4f}" in done.stdout
+    assert f"1,000 rows, prequential accuracy {right / 1000:.4f}" in capsys.readouterr().out

@@ -5,6 +5,7 @@ Each mutant is a change that a reasonable person might make, or one that was mad
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from service.eventlog.protocol import NewRecord
 from service.runtime import acquire, runner, worker
 from service.runtime.changelog import Cut, Recovered, barrier_records, read_state
 from service.runtime.context import TaskContext
+from service.runtime.inputs_check import MarkBook
 from service.runtime.ledger import Ledger
 from tests.simulation.run import Verdict, judge
 
@@ -28,20 +30,19 @@ _commit = MemoryWriter.commit
 
 def state_is_read_before_the_fence(patch: Patch) -> None:
     original = acquire.acquire
+    read_early: ContextVar[Recovered] = ContextVar("read_early")
 
     async def hasty(context: TaskContext) -> acquire.Acquired:
         token = secrets.token_bytes(16)
         appender = await context.carrier.appender()
         await appender.append(barrier_records(context.topics, context.task_id, token))
-        stale = await read_state(context.carrier, context.topics, context.task_id, token)
+        read_early.set(await read_state(context.carrier, context.topics, context.task_id, token))
+        return await original(context)
 
-        async def give_stale(*_: object) -> Recovered:
-            return stale
+    async def give_what_was_read(*_: object) -> Recovered:
+        return read_early.get()
 
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(acquire, "read_state", give_stale)
-            return await original(context)
-
+    patch.setattr(acquire, "read_state", give_what_was_read)
     patch.setattr(runner, "acquire", hasty)
 
 
@@ -150,8 +151,10 @@ def a_task_goes_on_after_a_failed_commit(patch: Patch) -> None:
 def a_snapshot_names_where_reading_stands(patch: Patch) -> None:
     original = acquire.state_records
 
-    async def records(context: TaskContext, task: Any, number: int, positions: Positions) -> list[NewRecord]:
-        return await original(context, task, number, task.intake.taken)
+    async def records(
+        context: TaskContext, task: Any, number: int, positions: Positions, marks: MarkBook
+    ) -> list[NewRecord]:
+        return await original(context, task, number, task.intake.taken, marks)
 
     patch.setattr(runner, "state_records", records)
 
@@ -160,9 +163,6 @@ def a_repeated_step_ends_at_the_next_record(patch: Patch) -> None:
     original = Intake.take_through
 
     def take(self: Intake, ends: Any) -> Any:
-        class Farther(dict):
-            pass
-
         before = {role: self._queues[role].taken for role in Role}
         merged = original(self, ends)
         for role in Role:

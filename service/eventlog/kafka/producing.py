@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerClosed
+from aiokafka.errors import IllegalOperation, ProducerClosed
 
 from service.eventlog.errors import LogError
 from service.eventlog.kafka.client import bounded, connection_options
@@ -92,11 +92,18 @@ async def send(producer: AIOKafkaProducer, plans: Sequence[Sequence[Batch]]) -> 
     awaited: a batch that failed does not fail the transaction it belongs to.
     """
     sent: list[asyncio.Future[Any]] = []
-    for round_of_batches in zip_longest(*plans):
-        for batch in round_of_batches:
-            if batch is not None:
-                topic, number = batch.where
-                sent.append(await producer.send_batch(batch.builder, topic, partition=number))
+    try:
+        for round_of_batches in zip_longest(*plans):
+            for batch in round_of_batches:
+                if batch is not None:
+                    topic, number = batch.where
+                    sent.append(await producer.send_batch(batch.builder, topic, partition=number))
+    except IllegalOperation:
+        # A batch that was refused has ended the transaction already; why is in its own future.
+        for future in sent:
+            if future.done():
+                future.result()
+        raise
     await asyncio.gather(*sent)
 
 
