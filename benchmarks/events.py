@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-START_MS = 1_790_000_000_000
+START_MS = 1_700_000_000_000
+"""In the past, because the service refuses events from the future."""
 LABEL_DELAY = 1_000
 """Predictions between a prediction and its label."""
 FEATURES = 20

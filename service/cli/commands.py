@@ -10,6 +10,7 @@ from service.cli.errors import UsageError, plain_errors
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.produce_command import produce
 from service.cli.replay import replay, replay_task
+from service.cli.state_command import state_app
 
 app = typer.Typer(
     help="Watches machine-learning models in production through their event streams: joins predictions with late "
@@ -28,6 +29,7 @@ app.command()(demo)
 app.command()(replay)
 app.command("replay-task", hidden=True)(replay_task)
 app.add_typer(config_app, name="config")
+app.add_typer(state_app, name="state")
 
 
 @app.command()

@@ -53,13 +53,7 @@ def decode_entry(
     migration leads from an older version to this one, and NewerStateError when it was written by a version that this
     program does not know.
     """
-    body = data[4:]
-    if len(data) < 5 or zlib.crc32(body).to_bytes(4, "big") != data[:4]:
-        raise CorruptStateError(f"{where}: checksum does not fit the {len(data)} bytes")
-    try:
-        layout, found, written, payload = _decode(body)
-    except msgspec.MsgspecError as error:
-        raise CorruptStateError(f"{where}: {error}") from error
+    layout, found, written, payload = _open(data, where)
     if found != kind:
         raise CorruptStateError(f"{where}: expected an entry of kind {kind}, got {found}")
     if layout > FORMAT or written > version:
@@ -68,6 +62,24 @@ def decode_entry(
             f"this one knows {version} (format {FORMAT}). Run the newer program, or rebuild the state from the inputs"
         )
     return written, _migrate(kind, written, version, payload, where, migrations)
+
+
+def open_entry(data: bytes, where: str) -> tuple[str, int, Any]:
+    """Open a sealed payload of whatever kind and version, to show it: (kind, version, payload as it was written).
+
+    Raises CorruptStateError when the checksum or the layout is wrong.
+    """
+    return _open(data, where)[1:]
+
+
+def _open(data: bytes, where: str) -> tuple[int, str, int, Any]:
+    body = data[4:]
+    if len(data) < 5 or zlib.crc32(body).to_bytes(4, "big") != data[:4]:
+        raise CorruptStateError(f"{where}: checksum does not fit the {len(data)} bytes")
+    try:
+        return _decode(body)
+    except msgspec.MsgspecError as error:
+        raise CorruptStateError(f"{where}: {error}") from error
 
 
 def _migrate(kind: str, written: int, version: int, payload: Any, where: str, migrations: Migrations) -> Any:

@@ -122,7 +122,7 @@ async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkB
 
 def _check_head(context: TaskContext, head: Head) -> None:
     """Refuse state that another service wrote, or this one on other topics or with another number of partitions."""
-    own, found = f"the changelog {context.topics.changelog}", ""
+    own, found = f"the state in {context.topics.changelog}", ""
     if head.owner not in ("", context.task_id.owner):
         found = f"belongs to the service {head.owner} (runtime.name and group), not to {context.task_id.owner}"
     elif head.inputs != context.topics.inputs:

@@ -55,8 +55,16 @@ def arrivals(rng: random.Random, partition: int, count: int) -> list[Arrival]:
     keyed += [
         (at, command(rng, f"m{partition}", at)) for at in (rng.uniform(0, count) for _ in range(rng.randint(0, 3)))
     ]
+    keyed = _delayed(rng, keyed)
     keyed.sort(key=lambda entry: entry[0])
     return [arrival for _, arrival in keyed]
+
+
+def _delayed(rng: random.Random, keyed: list[tuple[float, Arrival]]) -> list[tuple[float, Arrival]]:
+    """Let one topic fall behind the other now and then: then the order in which they are taken is not that of time."""
+    spans = range(int(max(key for key, _ in keyed)) // 20 + 2)
+    lags = {role: [rng.choice((0, 0, 3, 25)) for _ in spans] for role in Role}
+    return [(key + lags[arrival.role][max(int(key), 0) // 20], arrival) for key, arrival in keyed]
 
 
 def _prediction_and_label(

@@ -155,7 +155,7 @@ class World:
             some = rng.choice((1, 3, 10, 30))
             await self._append(partition, records[start : start + some])
             start += some
-            if rng.random() < 0.1:
+            if rng.random() < 0.3:
                 self._leave_gap(rng.choice(self.config.topics.inputs), partition)
             await asyncio.sleep(rng.expovariate(1) * pause_s * some)
         self._producing -= 1

@@ -155,10 +155,14 @@ def merge_evidence(known: tuple[Evidence, ...], new: tuple[Evidence, ...]) -> tu
 
     Gives the evidence and how many pieces were beyond MAX_EVIDENCE.
     """
-    merged = {(piece.detector, piece.subject): piece for piece in known}
-    merged.update({(piece.detector, piece.subject): piece for piece in new})
-    pieces = tuple(merged.values())
-    return pieces[-MAX_EVIDENCE:], max(len(pieces) - MAX_EVIDENCE, 0)
+    # A finding may hold several pieces of one (detector, subject): what is new, and what was known. They stay together.
+    groups: dict[tuple[str, str], list[Evidence]] = {}
+    for piece in known:
+        groups.setdefault((piece.detector, piece.subject), []).append(piece)
+    for key in {(piece.detector, piece.subject): None for piece in new}:
+        groups[key] = [piece for piece in new if (piece.detector, piece.subject) == key]
+    pieces = [piece for group in groups.values() for piece in group]
+    return tuple(pieces[-MAX_EVIDENCE:]), max(len(pieces) - MAX_EVIDENCE, 0)
 
 
 def new_features(incident: Incident, evidence: tuple[Evidence, ...]) -> tuple[list[str], int]:

@@ -2,6 +2,7 @@
 
 from service.core.join.blocks import BlockChanges, JoinStateError
 from service.core.join.buffer import JoinBuffer
+from service.core.join.content import block_content
 from service.core.join.keys import hash_keys
 from service.core.join.operations import (
     Gone,
@@ -24,5 +25,6 @@ __all__ = [
     "JoinedCorrections",
     "JoinedOutcomes",
     "LabelFate",
+    "block_content",
     "hash_keys",
 ]

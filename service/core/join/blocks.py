@@ -153,7 +153,7 @@ def restore_state(blocks: Mapping[str, bytes]) -> JoinState:
     JoinStateError names the block that is missing, damaged, of a newer version, or at odds with the others.
     """
     state = JoinState()
-    meta = msgspec.msgpack.decode(_open(blocks, "meta"))
+    meta = msgspec.msgpack.decode(open_block(blocks, "meta"))
     state.operations, state.watermark_ms = meta["operations"], meta["watermark_ms"]
     for kind in KINDS:
         _restore_store(state.entries.stores[kind], KIND_NAMES[kind], meta[KIND_NAMES[kind]], blocks)
@@ -171,8 +171,8 @@ def _restore_store(store: RowStore, name: str, meta: dict[str, Any], blocks: Map
         key = f"{name}/{number:010d}"
         if used > BLOCK_ROWS:
             raise JoinStateError(f"{key}/rows", f"holds {used} rows, but a block has {BLOCK_ROWS}")
-        rows = _open(blocks, f"{key}/rows", used * store.row.itemsize)
-        flags = _open(blocks, f"{key}/flags", (used + 7) // 8) if alive < used else None
+        rows = open_block(blocks, f"{key}/rows", used * store.row.itemsize)
+        flags = open_block(blocks, f"{key}/flags", (used + 7) // 8) if alive < used else None
         extras = bytearray(_open_parts(blocks, f"{key}/extras", extra_bytes))
         slot = store.load(Block(number, extras=extras, extras_written=extra_bytes), rows, flags)
         if store.alive[slot] != alive:
@@ -186,10 +186,10 @@ def _restore_expired(blocks: Mapping[str, bytes], name: str, item: np.dtype[np.v
 
 def _open_parts(blocks: Mapping[str, bytes], key: str, size: int) -> bytes:
     starts = range(0, size, PART_BYTES)
-    return b"".join(_open(blocks, f"{key}/{i}", min(PART_BYTES, size - at)) for i, at in enumerate(starts))
+    return b"".join(open_block(blocks, f"{key}/{i}", min(PART_BYTES, size - at)) for i, at in enumerate(starts))
 
 
-def _open(blocks: Mapping[str, bytes], key: str, size: int | None = None) -> memoryview:
+def open_block(blocks: Mapping[str, bytes], key: str, size: int | None = None) -> memoryview:
     """Check a block and give its payload."""
     block = blocks.get(key)
     if block is None:

@@ -91,6 +91,9 @@ async def send(producer: AIOKafkaProducer, plans: Sequence[Sequence[Batch]]) -> 
     In rounds of one batch for each partition, because a partition's second batch waits for its first. Every future is
     awaited: a batch that failed does not fail the transaction it belongs to.
     """
+    # A partition that the broker refuses to a transaction ends it. aiokafka then answers every further batch with
+    # IllegalOperation, leaves those that it has undelivered, and says why in this future alone.
+    refused = producer._txn_manager._transaction_waiter  # noqa: SLF001
     sent: list[asyncio.Future[Any]] = []
     try:
         for round_of_batches in zip_longest(*plans):
@@ -99,12 +102,18 @@ async def send(producer: AIOKafkaProducer, plans: Sequence[Sequence[Batch]]) -> 
                     topic, number = batch.where
                     sent.append(await producer.send_batch(batch.builder, topic, partition=number))
     except IllegalOperation:
-        # A batch that was refused has ended the transaction already; why is in its own future.
-        for future in sent:
-            if future.done():
-                future.result()
+        if refused is not None and refused.done():
+            refused.result()
         raise
-    await asyncio.gather(*sent)
+    delivered = asyncio.gather(*sent)
+    try:
+        if refused is not None and not delivered.done():
+            await asyncio.wait({delivered, refused}, return_when=asyncio.FIRST_COMPLETED)
+            if not delivered.done():
+                refused.result()
+        await delivered
+    finally:
+        delivered.cancel()
 
 
 async def discard(producer: AIOKafkaProducer, limit_ms: int) -> None:

@@ -1,0 +1,130 @@
+"""A service that runs for a benchmark: its topics are filled beforehand, and it works until it has committed all."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from benchmarks.broker import supplied
+from benchmarks.events import Workload, slices
+from service.app import make_worker
+from service.config import Config
+from service.core.settings import CoreSettings
+from service.eventlog.kafka import KafkaLog
+from service.eventlog.kafka_settings import KafkaSettings
+from service.eventlog.protocol import Log, NewRecord, TopicPartition
+from service.eventlog.sqlite import SqliteLog
+from service.runtime.settings import RuntimeSettings, TopicSettings
+from service.runtime.topics import prepare_topics
+from service.runtime.worker import Worker
+
+APPEND = 1_000
+POLL_S = 0.005
+TIMEOUT_S = 1_800.0
+_numbers = itertools.count()
+
+
+class Inputs(NamedTuple):
+    """Filled input topics of one partition."""
+
+    topics: TopicSettings
+    ends: tuple[int, int, int]
+    """Of control, predictions, labels."""
+
+    @property
+    def records(self) -> int:
+        """All of them."""
+        return sum(self.ends)
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The topics that hold something."""
+        return [TopicPartition(topic, 0) for topic in self.topics.inputs[1:]]
+
+
+def fresh_name() -> str:
+    """Give a name that no earlier run on the same broker had."""
+    return f"bench-{os.getpid()}-{time.time_ns():x}-{next(_numbers)}"
+
+
+@contextlib.asynccontextmanager
+async def carrier(kind: str, directory: Path) -> AsyncIterator[Log]:
+    """Open a log: sqlite or kafka."""
+    with contextlib.ExitStack() as stack:
+        log: Log
+        if kind == "kafka":
+            log = KafkaLog(KafkaSettings(bootstrap_servers=(stack.enter_context(supplied()),)))
+        else:
+            log = SqliteLog(directory / f"{fresh_name()}.sqlite")
+        try:
+            yield log
+        finally:
+            await log.close()
+
+
+async def filled(log: Log, workload: Workload, predictions: int) -> Inputs:
+    """Make topics and write a stream into them, as producers do."""
+    topics = renamed(TopicSettings(), fresh_name(), TopicSettings().inputs)
+    await prepare_topics(log, topics, CoreSettings())
+    appender, written = await log.appender(), [0, 0]
+    for part in itertools.islice(slices(workload, APPEND), predictions // APPEND):
+        for place, topic in enumerate((topics.predictions, topics.labels)):
+            await appender.append([NewRecord(topic, 0, b"m", value) for value in part[place]])
+            written[place] += len(part[place])
+    await appender.close()
+    return Inputs(topics, (0, written[0], written[1]))
+
+
+def renamed(topics: TopicSettings, prefix: str, names: tuple[str, ...]) -> TopicSettings:
+    """Put a prefix before some of the topics' names."""
+    plain = msgspec.structs.asdict(topics)
+    return TopicSettings(**{field: f"{prefix}.{name}" if name in names else name for field, name in plain.items()})
+
+
+def configured(inputs: Inputs, core: CoreSettings, **runtime: object) -> Config:
+    """Give the configuration of a service that has never run: state and outputs in topics of its own."""
+    own = tuple(name for name in _names(inputs.topics) if name not in inputs.topics.inputs)
+    name = fresh_name()
+    pace = msgspec.structs.replace(RuntimeSettings(), name=name, group=name, **runtime)
+    return Config(topics=renamed(inputs.topics, name, own), core=core, runtime=pace)
+
+
+def _names(topics: TopicSettings) -> Iterator[str]:
+    return (name for name in msgspec.structs.asdict(topics).values() if isinstance(name, str))
+
+
+@contextlib.asynccontextmanager
+async def running(log: Log, config: Config) -> AsyncIterator[Worker]:
+    """Run a worker that has its state; leaving stops it gracefully, snapshot and all."""
+    partitions = await prepare_topics(log, config.topics, config.core)
+    worker, stopping = make_worker(config, log, partitions), asyncio.Event()
+    job = asyncio.create_task(worker.run(stopping))
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not worker.ready:
+                _check(worker)
+                await asyncio.sleep(POLL_S)
+        yield worker
+    finally:
+        stopping.set()
+        await job
+
+
+async def committed(worker: Worker, inputs: Inputs) -> None:
+    """Wait until everything is committed."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while worker.stats[0].positions is None or tuple(worker.stats[0].positions) != inputs.ends:
+            _check(worker)
+            await asyncio.sleep(POLL_S)
+
+
+def _check(worker: Worker) -> None:
+    for stats in worker.stats.values():
+        if stats.last_error is not None:
+            raise RuntimeError(stats.last_error)

@@ -1,0 +1,174 @@
+"""What the log holds of each task's state, read without disturbing a service that runs."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from service.cli.errors import UsageError
+from service.config import Config
+from service.core.intake import Positions
+from service.core.join import JoinStateError, block_content
+from service.core.metrics.blocks import OUTCOME_ROW
+from service.core.state import CorruptStateError, NewerStateError, open_entry
+from service.eventlog.protocol import Log, TopicPartition
+from service.runtime.changelog import Cut, Head, Stored, entries_of, head_of, named, read_cuts, read_records
+
+JOIN = "join/"
+PARTS = "/parts/"
+
+
+class EntryReport(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One entry: what it is, where it lies, how large it is."""
+
+    entry: str
+    kind: str = "?"
+    version: int | None = None
+    offset: int
+    """Of its record; of an entry in parts, of the record that says how many."""
+    size_bytes: int
+    parts: int = 0
+    fault: str | None = None
+    """Why it cannot be read."""
+    payload: Any = None
+
+
+class TaskReport(msgspec.Struct, kw_only=True):
+    """One task: its snapshot, what came since, and whether all of it can be read."""
+
+    partition: int
+    changelog: str
+    head: Head | None
+    cuts: tuple[Cut, ...]
+    inputs: dict[str, tuple[int, int]]
+    """Topic to the first offset that its partition holds, and its end."""
+    entries: list[EntryReport]
+    faults: list[str]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all entries."""
+        return sum(entry.size_bytes for entry in self.entries)
+
+    @property
+    def reached(self) -> Positions | None:
+        """Where the last commit ended."""
+        if self.cuts:
+            return self.cuts[-1].end
+        return None if self.head is None else self.head.positions
+
+
+def plain(value: Any) -> Any:
+    """Give structs as objects with names, where the log has them as arrays; all else as it is."""
+    if isinstance(value, EntryReport):
+        return msgspec.structs.asdict(value)  # its payload is plain, and may be long
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(part) for name, part in msgspec.structs.asdict(value).items()}
+    if isinstance(value, Positions):
+        return value._asdict()
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+async def read_reports(
+    log: Log, config: Config, partition: int | None, *, payloads: bool = False
+) -> AsyncIterator[TaskReport]:
+    """Describe the tasks, or one of them. What cannot be read is reported, not raised.
+
+    Raises UsageError or LogError.
+    """
+    for number in await chosen_partitions(log, config, partition):
+        yield await _report(log, config, number, payloads=payloads)
+
+
+async def chosen_partitions(log: Log, config: Config, partition: int | None) -> list[int]:
+    """Give the numbers of all tasks, or of the one that was asked for. Raises UsageError where there is none."""
+    changelog = config.topics.changelog
+    count = (await log.partitions([changelog])).get(changelog, 0)
+    if not count:
+        raise UsageError(f"there is no topic {changelog} (topics.changelog), so no state")
+    if partition is None:
+        return list(range(count))
+    if partition >= count:
+        raise UsageError(f"--partition {partition}: {changelog} has the partitions 0 to {count - 1}")
+    return [partition]
+
+
+async def _report(log: Log, config: Config, partition: int, *, payloads: bool) -> TaskReport:
+    where = TopicPartition(config.topics.changelog, partition)
+    records = await read_records(log, where)
+    faults: list[str] = []
+    head: Head | None = None
+    cuts: tuple[Cut, ...] = ()
+    try:
+        head = head_of(records, where)
+        cuts = await read_cuts(log, config.topics, partition, head)
+    except (CorruptStateError, NewerStateError) as error:
+        faults.append(str(error))
+    entries = list(_entries(entries_of(records), payloads=payloads))
+    faults += [f"{named(where)}@{entry.offset}: {entry.fault}" for entry in entries if entry.fault]
+    extents = await extents_of(log, head.inputs if head else config.topics.inputs, partition)
+    return TaskReport(
+        partition=partition,
+        changelog=named(where),
+        head=head,
+        cuts=cuts,
+        inputs=extents,
+        entries=entries,
+        faults=faults,
+    )
+
+
+async def extents_of(log: Log, topics: tuple[str, ...], partition: int) -> dict[str, tuple[int, int]]:
+    """Give the first offset and the end of one partition of those topics that have it."""
+    counts = await log.partitions(topics)
+    there = [TopicPartition(topic, partition) for topic in topics if partition < counts.get(topic, 0)]
+    if not there:
+        return {}
+    reader = await log.reader(dict.fromkeys(there, 0))
+    try:
+        begins, ends = await reader.begin_offsets(), await reader.end_offsets()
+    finally:
+        await reader.close()
+    return {where.topic: (begins[where], ends[where]) for where in there}
+
+
+def _entries(stored: Mapping[str, Stored], *, payloads: bool) -> Iterator[EntryReport]:
+    for name in sorted(stored):
+        if PARTS not in name:
+            yield _entry(name, stored, payloads=payloads)
+
+
+def _entry(name: str, stored: Mapping[str, Stored], *, payloads: bool) -> EntryReport:
+    offset, value = stored[name]
+    report = EntryReport(entry=name, offset=offset, size_bytes=len(value))
+    try:
+        if name.startswith(JOIN):
+            report.kind, report.version = "join", 1
+            content = block_content(name.removeprefix(JOIN), value)
+        else:
+            report.kind, report.version, content = open_entry(value, name)
+            if report.kind == "parts":
+                parts = [stored[f"{name}{PARTS}{number}"].value for number in range(content)]
+                report.parts, report.size_bytes = content, sum(map(len, parts))
+                report.kind, report.version, content = open_entry(b"".join(parts), name)
+    except (CorruptStateError, JoinStateError) as error:
+        report.fault = str(error)
+    except KeyError as error:
+        report.fault = f"{error.args[0]}: missing"
+    else:
+        report.payload = _plain(report.kind, content) if payloads else None
+    return report
+
+
+def _plain(kind: str, content: Any) -> Any:
+    """Unpack the rows of a window of outcomes; all else is plain already."""
+    if kind != "outcomes" or not isinstance(content, bytes):
+        return content
+    version, block, rows, classes, probabilities = msgspec.msgpack.decode(content)
+    table = np.frombuffer(rows, OUTCOME_ROW)
+    columns = {name: table[name].tolist() for name in OUTCOME_ROW.names or ()}
+    scores = np.frombuffer(probabilities, np.float64).reshape(-1, classes).tolist() if classes else []
+    return {"version": version, "block": block, "rows": columns, "probabilities": scores}

@@ -1,0 +1,54 @@
+"""A replay that is scored."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service.core.task import Task
+from service.replay.digest import Digest
+from service.replay.plan import TaskPlan
+from service.replay.run import Origin, Report
+from service.replay.score import ModelScore, score
+from service.replay.session import Settings, replay_tasks
+from service.replay.sinks import CallSink, Marks, Sink
+from service.replay.timeline import MeasuredTask, Timeline
+from service.replay.truth import Truth
+
+
+class Backtest(NamedTuple):
+    """What a scored replay found."""
+
+    scores: list[ModelScore]
+    digest: Digest
+    timelines: dict[str, Timeline]
+    records: int
+
+    def as_plain(self) -> dict[str, Any]:
+        """Give the scores as plain data."""
+        return {
+            "records": self.records,
+            "dead_letters": dict(sorted(self.digest.dead_letters.items())),
+            "outputs_left_out": self.digest.left_out,
+            "models": msgspec.to_builtins(self.scores),
+        }
+
+
+async def backtest(
+    settings: Settings, origin: Origin, plans: Sequence[TaskPlan], truth: Truth | None, report: Report
+) -> Backtest:
+    """Replay and score. Raises what the origin raises."""
+    digest = Digest()
+    timelines: dict[str, Timeline] = {}
+
+    async def make(plan: TaskPlan, marks: Marks | None) -> Sink:  # noqa: ARG001  # all tasks go into one score
+        return CallSink(digest.take)
+
+    def begun(task: Task) -> None:
+        # Nothing was measured yet: the ruler of each model is its task's own, and a model lives in one task.
+        if isinstance(task, MeasuredTask):
+            task.timelines = timelines
+
+    records = await replay_tasks(settings, origin, plans, make, None, report, make_task=MeasuredTask, begun=begun)
+    min_labels = settings.core.default.fine_tune.min_labels
+    return Backtest(score(digest, timelines, truth, min_labels), digest, timelines, records)
