@@ -1,8 +1,8 @@
 """The real broker of a benchmark, supplied by `scripts/kafka_broker.py`."""
 
 import contextlib
-import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,15 +14,14 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kafka_broker.py"
 @contextlib.contextmanager
 def supplied() -> Iterator[str]:
     """Give host:port of the broker that TIDEGAUGE_TEST_BOOTSTRAP names, or of one that runs until the end."""
-    specification = importlib.util.spec_from_file_location("kafka_broker", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    program = importlib.util.module_from_spec(specification)
-    sys.modules["kafka_broker"] = program
-    specification.loader.exec_module(program)
     with tempfile.TemporaryDirectory() as directory:
-        broker = program.supply(Path(directory), port=0, owner_pid=os.getpid())
+        started = _tell("start", "--dir", directory, "--port", "0", "--owner", str(os.getpid()))
         try:
-            yield broker.bootstrap
+            yield started.splitlines()[-1]
         finally:
-            program.stop(Path(directory))
+            _tell("stop", "--dir", directory)
+
+
+def _tell(*arguments: str) -> str:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()  # noqa: S603  # our own program

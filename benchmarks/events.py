@@ -69,7 +69,8 @@ def _features(rng: np.random.Generator, size: int, categorical: int) -> dict[str
     return columns
 
 
-def _time_ms(number: int, workload: Workload) -> int:
+def time_ms(number: int, workload: Workload) -> int:
+    """Say when a prediction was made, in event time."""
     return START_MS + number * 1_000 // workload.events_per_second
 
 
@@ -79,7 +80,7 @@ def _prediction(number: int, workload: Workload, answer: bool, score: float, fea
             "prediction_id": f"3f2c9a41-7d5e-4b0a-a83c-{number:012d}",
             "model_id": f"fraud-scorer-{number % workload.models:05d}",
             "model_version": "2026-05-01.3",
-            "event_time_ms": _time_ms(number, workload),
+            "event_time_ms": time_ms(number, workload),
             "prediction": answer,
             "score": score,
             "latency_ms": 4.0 + number % 17 / 4,
@@ -93,7 +94,7 @@ def _label(number: int, workload: Workload, actual: bool) -> bytes:
         {
             "prediction_id": f"3f2c9a41-7d5e-4b0a-a83c-{number:012d}",
             "model_id": f"fraud-scorer-{number % workload.models:05d}",
-            "event_time_ms": _time_ms(number + LABEL_DELAY, workload),
+            "event_time_ms": time_ms(number + LABEL_DELAY, workload),
             "label": actual,
         }
     )

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import orjson
 
@@ -30,6 +29,8 @@ from service.runtime.settings import RuntimeSettings, TopicSettings
 CHUNK = 1_000
 """Records decoded at once: the carriers' fetches are cut so, because more decoded objects than fit a cache are slow."""
 ROUNDS = 10
+LARGE_STEP = 20_000
+"""A step costs something for each model that it touches, so many models want large ones: 20 records of each here."""
 
 
 class Case(NamedTuple):
@@ -53,6 +54,7 @@ def cases(scale: float) -> list[Case]:
         Case("1 model, 20 numbers, with labels", Workload(categorical=0), True, few),
         Case(f"{many.models} models, 18 numbers and 2 categories, with labels", many, True, warm),
         Case(f"{many.models} models, 18 numbers and 2 categories, no labels", many, False, warm),
+        Case(f"{many.models} models, with labels, steps of {LARGE_STEP}", many, True, warm, LARGE_STEP),
     ]
 
 
@@ -100,7 +102,7 @@ class Round(NamedTuple):
 def measure(case: Case, predictions: int, profile: cProfile.Profile | None = None) -> dict[str, object]:
     """Measure one case over about so many predictions."""
     size = max(predictions // ROUNDS // CHUNK, 1) * CHUNK
-    monitor = Monitor(_settings(case.workload), case.step_records)
+    monitor = Monitor(many_models(case.workload.models), case.step_records)
     stream = slices(case.workload, size)
     _warm_up(monitor, stream, case)
     rounds = [_round(monitor, _labelled(next(stream), case), number, profile) for number in range(ROUNDS)]
@@ -159,15 +161,15 @@ def _watch(monitor: Monitor, part: Slice, profile: cProfile.Profile | None) -> f
     return spent
 
 
-def _settings(workload: Workload) -> CoreSettings:
-    """Give the default settings; with many models shorter references, so that all of them are past theirs."""
-    settings = CoreSettings()
-    if workload.models == 1:
-        return settings
+def many_models(models: int) -> CoreSettings:
+    """Give the default settings; for many models with shorter references, so that each gets past its own."""
+    if models == 1:
+        return CoreSettings()
     profile = ModelProfile(
-        feature_drift=FeatureDriftSettings(reference_events=100), concept_drift=ConceptDriftSettings(reference_outcomes=100)
+        feature_drift=FeatureDriftSettings(reference_events=100),
+        concept_drift=ConceptDriftSettings(reference_outcomes=100),
     )
-    return msgspec.structs.replace(settings, default=profile)
+    return CoreSettings(default=profile)
 
 
 def run(scale: float, *, profile: bool = False) -> list[dict[str, object]]:

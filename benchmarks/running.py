@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from benchmarks.broker import supplied
-from benchmarks.events import Workload, slices
+from benchmarks.events import Workload, slices, time_ms
 from service.app import make_worker
 from service.config import Config
 from service.core.settings import CoreSettings
@@ -30,12 +30,32 @@ TIMEOUT_S = 1_800.0
 _numbers = itertools.count()
 
 
+class Stopwatch:
+    """Time since it was made: of the clock on the wall, and of this process on its cores."""
+
+    def __init__(self) -> None:
+        self._began = Spent(time.perf_counter(), time.process_time())
+
+    def read(self) -> "Spent":
+        """Give the time so far."""
+        return Spent(time.perf_counter() - self._began.wall_s, time.process_time() - self._began.cpu_s)
+
+
+class Spent(NamedTuple):
+    """Seconds."""
+
+    wall_s: float
+    cpu_s: float
+
+
 class Inputs(NamedTuple):
     """Filled input topics of one partition."""
 
     topics: TopicSettings
     ends: tuple[int, int, int]
     """Of control, predictions, labels."""
+    newest_ms: int
+    """Event time of the last records."""
 
     @property
     def records(self) -> int:
@@ -53,17 +73,26 @@ def fresh_name() -> str:
     return f"bench-{os.getpid()}-{time.time_ns():x}-{next(_numbers)}"
 
 
+class Carrier(NamedTuple):
+    """An open log."""
+
+    log: Log
+    bootstrap: str | None
+    """host:port where it is Kafka."""
+
+
 @contextlib.asynccontextmanager
-async def carrier(kind: str, directory: Path) -> AsyncIterator[Log]:
+async def carrier(kind: str, directory: Path) -> AsyncIterator[Carrier]:
     """Open a log: sqlite or kafka."""
     with contextlib.ExitStack() as stack:
+        bootstrap = stack.enter_context(supplied()) if kind == "kafka" else None
         log: Log
-        if kind == "kafka":
-            log = KafkaLog(KafkaSettings(bootstrap_servers=(stack.enter_context(supplied()),)))
+        if bootstrap is None:
+            log = SqliteLog(directory / "log.sqlite")
         else:
-            log = SqliteLog(directory / f"{fresh_name()}.sqlite")
+            log = KafkaLog(KafkaSettings(bootstrap_servers=(bootstrap,)))
         try:
-            yield log
+            yield Carrier(log, bootstrap)
         finally:
             await log.close()
 
@@ -78,13 +107,13 @@ async def filled(log: Log, workload: Workload, predictions: int) -> Inputs:
             await appender.append([NewRecord(topic, 0, b"m", value) for value in part[place]])
             written[place] += len(part[place])
     await appender.close()
-    return Inputs(topics, (0, written[0], written[1]))
+    return Inputs(topics, (0, written[0], written[1]), time_ms(written[0] - 1, workload))
 
 
 def renamed(topics: TopicSettings, prefix: str, names: tuple[str, ...]) -> TopicSettings:
     """Put a prefix before some of the topics' names."""
-    plain = msgspec.structs.asdict(topics)
-    return TopicSettings(**{field: f"{prefix}.{name}" if name in names else name for field, name in plain.items()})
+    fields = {field: f"{prefix}.{name}" for field, name in msgspec.structs.asdict(topics).items() if name in names}
+    return msgspec.structs.replace(topics, **fields)
 
 
 def configured(inputs: Inputs, core: CoreSettings, **runtime: object) -> Config:
@@ -120,6 +149,14 @@ async def committed(worker: Worker, inputs: Inputs) -> None:
     """Wait until everything is committed."""
     async with asyncio.timeout(TIMEOUT_S):
         while worker.stats[0].positions is None or tuple(worker.stats[0].positions) != inputs.ends:
+            _check(worker)
+            await asyncio.sleep(POLL_S)
+
+
+async def watched(worker: Worker, inputs: Inputs) -> None:
+    """Wait until everything has gone through the core, committed or not."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while worker.stats[0].watermark_ms < inputs.newest_ms:
             _check(worker)
             await asyncio.sleep(POLL_S)
 

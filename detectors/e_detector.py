@@ -7,6 +7,13 @@ independent or not; with lam = (p1 - p0) / (1 - p0) that is the likelihood ratio
 averaged, and the alarm is at `expected_events_between_false_alarms`. Where the reference's bound holds (with
 probability `reference_confidence`), the mean number of values to a false alarm is at least that.
 
+A reference that is learnt from 0/1 losses follows the stream to better levels (`detectors.better_level`): harm is
+measured against the best that the model has been. Dependent losses, whose mean given the past wanders about p0, break
+the condition of the theorem; where the reference shows dependence V (`detectors.dependence`), its bound counts n / V
+values, stakes are divided by V and increments multiplied by exp(-(V - 1) lam^2 s^2 / (2 p0^2)), s^2 the variance: with
+that the evidence of a process whose long-run variance is V s^2 falls as fast as it must (still of expectation at most 1
+for independent losses). That is an approximation; `docs/detection-quality.md` has measured run lengths.
+
 Stakes may be chosen freely, so losses other than 0 and 1 take theirs from the reference's variance: a loss that wanders
 little shows a small change sooner.
 
@@ -18,17 +25,18 @@ Progress(consumed=908, level=<Level.DRIFT: 2>)
 900
 """
 
-from math import log
+from math import exp, log
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 import numpy as np
 
+from detectors.better_level import REFERENCE_SHARE, Following
 from detectors.columns import column
 from detectors.e_mixture import Bets, EMixture, MixtureState
 from detectors.loss_reference import LossBounds, LossReference, ReferenceSums, given_bounds
 from detectors.parameters import Probability, checked
-from detectors.protocol import Domain, Level, Progress, State, Values, Verdict
+from detectors.protocol import Domain, Level, Progress, State, StateError, Values, Verdict
 from detectors.sealing import opened_body, opened_parameters, sealed
 
 ExpectedEvents = Annotated[float, msgspec.Meta(ge=2.0, le=1e12)]
@@ -49,10 +57,12 @@ _LARGEST_STAKE: Final = 0.9  # below 1, so that no single value destroys the evi
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    """`null` and `mixture` are there once the reference is whole."""
+    """`null` and `mixture` are there once the reference is whole, `following` while better levels are followed."""
 
     reference: ReferenceSums
     null: float | None = None
+    inflation: float = 1.0
+    following: Following | None = None
     mixture: MixtureState | None = None
 
 
@@ -111,8 +121,10 @@ class _EDetector:
 
     def rebase(self) -> None:
         """Learn the reference anew from what follows, also where one was given: the level has changed."""
-        self._reference = LossReference(self._parameters["reference_size"], self._doubt)
+        self._reference = LossReference(self._parameters["reference_size"], self._reference_doubt)
         self._null: float | None = None
+        self._inflation = 1.0
+        self._following: Following | None = None
         self._mixture: EMixture | None = None
 
     def update(self, value: float) -> Level:
@@ -127,9 +139,32 @@ class _EDetector:
             taken = self._reference.learn(values)
             if self._reference.whole:
                 self._open(self._reference.bounds())
-        if self._mixture is not None:
-            taken += self._mixture.advance(values[taken:])[0]
+                if self._reference.state.binary and not self._two_sided:
+                    self._following = Following(self._reference.count)
+        while self._mixture is not None and taken < len(values):
+            room = len(values) if self._following is None else self._following.room
+            part = values[taken : taken + room]
+            more, reached = self._mixture.advance(part)
+            taken += more
+            if self._following is not None:
+                self._follow(self._following, part[:more])
+            if reached:
+                break
         return Progress(taken, self._level(self._statistic))
+
+    def _follow(self, following: Following, values: Values) -> None:
+        """Look for a better level in the values behind the reference."""
+        if not ((values == 0.0) | (values == 1.0)).all():
+            self._following = None
+            return
+        bounds = following.take(values, self._doubt)
+        if bounds is None or self._mixture is None or self._null is None:
+            return
+        better = min(_null(bounds.upper + self._tolerance), self._null)
+        if better < self._null or bounds.inflation > self._inflation:
+            self._null, self._inflation = better, max(bounds.inflation, self._inflation)
+            bounds = bounds._replace(variance=better * (1.0 - better), inflation=self._inflation)
+            self._mixture.rebet(_bets(_rises(better, bounds)))
 
     def verdict(self) -> Verdict:
         """Say level, statistic and threshold: logarithms of the averaged evidence and the expected events."""
@@ -152,19 +187,23 @@ class _EDetector:
     def snapshot(self) -> State:
         """Give parameters and state."""
         mixture = self._mixture.state if self._mixture is not None else None
-        return sealed(self.name, self._parameters, _Body(self._reference.state, self._null, mixture))
+        body = _Body(self._reference.state, self._null, self._inflation, self._following, mixture)
+        return sealed(self.name, self._parameters, body)
 
     def restore(self, state: State) -> None:
         """Take over a snapshot. Raises StateError when it is another detector's, a newer version's, or damaged."""
         parameters = opened_parameters(state, _EDetector, self.name)
         body = opened_body(state, self.name, _Body)
+        if body.following is not None and not 0 < body.following.room <= body.following.size:
+            raise StateError(f"the snapshot of {self.name} is damaged: $.following is over full")
         mixture = None
         if body.mixture is not None:
             log_threshold = log(parameters["expected_events_between_false_alarms"])
             mixture = EMixture(body.mixture, log_threshold, shiryaev=self._shiryaev)
         self._configure(parameters)
-        self._reference = LossReference(parameters["reference_size"], self._doubt, body.reference)
-        self._null, self._mixture = body.null, mixture
+        self._reference = LossReference(parameters["reference_size"], self._reference_doubt, body.reference)
+        self._null, self._inflation = body.null, body.inflation
+        self._following, self._mixture = body.following, mixture
 
     @property
     def _statistic(self) -> float:
@@ -177,6 +216,11 @@ class _EDetector:
         doubt: float = 1.0 - self._parameters["reference_confidence"]
         return doubt / 2.0 if self._two_sided else doubt
 
+    @property
+    def _reference_doubt(self) -> float:
+        """The share of that for a learnt reference: the rest is for the windows that follow it, if they do."""
+        return self._doubt if self._two_sided else REFERENCE_SHARE * self._doubt
+
     def _level(self, statistic: float) -> Level:
         if self._mixture is None or not self._mixture.state.count:
             return Level.STABLE
@@ -186,14 +230,13 @@ class _EDetector:
 
     def _open(self, bounds: LossBounds) -> None:
         """Begin to bet against the mean being at most the upper bound (and at least the lower, if two-sided)."""
-        self._null = _null(bounds.upper + self._tolerance)
+        self._null, self._inflation = _null(bounds.upper + self._tolerance), bounds.inflation
         lines = _rises(self._null, bounds)
         if self._two_sided:
             # A fall of x is a rise of 1 - x, whose increment a + b (1 - x) is a + b - b x.
             falls = _rises(_null(1.0 - bounds.lower + self._tolerance), bounds)
             lines += [(offset + slope, -slope) for offset, slope in falls]
-        bets = Bets(tuple(offset for offset, _ in lines), tuple(slope for _, slope in lines))
-        self._mixture = EMixture(MixtureState.new(bets), self._log_threshold, shiryaev=self._shiryaev)
+        self._mixture = EMixture(MixtureState.new(_bets(lines)), self._log_threshold, shiryaev=self._shiryaev)
 
 
 class ESR(_EDetector):
@@ -218,12 +261,22 @@ def _null(bound: float) -> float:
     return min(max(bound, _SMALLEST_NULL), 1.0)
 
 
+def _bets(lines: list[tuple[float, float]]) -> Bets:
+    """Give the increments' offsets and slopes as the mixture wants them."""
+    return Bets(tuple(offset for offset, _ in lines), tuple(slope for _, slope in lines))
+
+
 def _rises(null: float, bounds: LossBounds) -> list[tuple[float, float]]:
-    """Give offset and slope of each bet's increment 1 + lam (x / null - 1)."""
+    """Give offset and slope of each bet's increment 1 + lam (x / null - 1), for dependent losses c times that."""
     if null >= 1.0:
         # Nothing can be won. An increment of 1 would let M grow by one a value and reach any threshold in time.
         return [(0.5, 0.0)] * len(SHIFTS)
-    return [(1.0 - stake, stake / null) for stake in _stakes(null, bounds)]
+    lines = []
+    for stake in _stakes(null, bounds):
+        careful = stake / bounds.inflation
+        c = exp(-(bounds.inflation - 1.0) * careful * careful * bounds.variance / (2.0 * null * null))
+        lines.append((c * (1.0 - careful), c * careful / null))
+    return lines
 
 
 def _stakes(null: float, bounds: LossBounds) -> list[float]:

@@ -86,15 +86,20 @@ class EMixture:
     def __init__(self, state: MixtureState, log_threshold: float, *, shiryaev: bool) -> None:
         """Go on from a state. Raises StateError where it cannot have come about."""
         self.state = state
-        self._bets = Bets(tuple(state.offsets), tuple(state.slopes))
-        self._block = _checked_block(self._bets, state)
+        bets = Bets(tuple(state.offsets), tuple(state.slopes))
+        _check(bets, state)
+        self._bind(bets)
         self._shiryaev = shiryaev
         self._log_threshold = log_threshold
-        self._offsets, self._slopes = np.array(state.offsets)[:, None], np.array(state.slopes)[:, None]
-        self._lines = list(zip(state.offsets, state.slopes, strict=True))
         self._weight = 1.0 / len(state.offsets)
         # What only rounding may tell from the threshold is let through; `_reaches` decides.
         self._near = exp(log_threshold) * (1.0 - 1e-9)
+
+    def _bind(self, bets: Bets) -> None:
+        """Keep the increments in the forms that the hot paths use."""
+        self._block = bets.block
+        self._offsets, self._slopes = np.array(bets.offsets)[:, None], np.array(bets.slopes)[:, None]
+        self._lines = list(zip(bets.offsets, bets.slopes, strict=True))
 
     @property
     def statistic(self) -> float:
@@ -111,6 +116,12 @@ class EMixture:
         best = processes.index(max(processes))
         since = self.state.count - self.state.begin[best]
         return self.state.begin[best], (self.state.total - self.state.begin_total[best]) / max(since, 1)
+
+    def rebet(self, bets: Bets) -> None:
+        """Go on with other increments, as many as before, from the evidence that there is: they may look back."""
+        self._close_block()
+        self.state.offsets, self.state.slopes = list(bets.offsets), list(bets.slopes)
+        self._bind(bets)
 
     def advance(self, values: Floats) -> tuple[int, bool]:
         """Take values up to and with the first at which the statistic reaches the threshold.
@@ -243,12 +254,11 @@ def _seeded(ufunc: np.ufunc, seeds: list[float], steps: Floats) -> Floats:
     return np.asarray(ufunc.accumulate(chain, axis=2), dtype=np.float64)
 
 
-def _checked_block(bets: Bets, state: MixtureState) -> int:
-    """Give the length of a block, after a look at the state."""
+def _check(bets: Bets, state: MixtureState) -> None:
+    """Refuse a state that cannot have come about."""
     lists = (state.slopes, state.product, state.carried, state.inverses, state.peak, state.begin, state.begin_total)
     ends = [end for a, b in zip(state.offsets, state.slopes, strict=False) for end in (a, a + b)]
     if not ends or {len(values) for values in lists} != {len(state.offsets)}:
         raise StateError("$.mixture: expected as many numbers in each list as there are bets")
     if min(ends) <= 0.0 or min(state.product) <= 0.0 or not 0 <= state.phase < bets.block:
         raise StateError("$.mixture: expected increments, products and a phase as a mixture can have")
-    return bets.block

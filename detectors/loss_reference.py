@@ -2,6 +2,7 @@
 
 0/1 losses get the exact bounds of Clopper and Pearson, other losses the empirical-Bernstein bound for a window of
 known length (`detectors.running_mean`). Which of them is decided by the window itself: it held nothing but 0 and 1.
+Losses that depend on those before them count for fewer (`detectors.dependence`).
 """
 
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from detectors.bounds import bounded_mean_upper, clopper_pearson_upper
+from detectors.dependence import Dependence
 from detectors.protocol import Values
 from detectors.running_mean import RunningMean, RunningSums
 
@@ -20,12 +22,15 @@ class LossBounds(NamedTuple):
     upper: float
     variance: float
     binary: bool
+    inflation: float = 1.0
+    """By how much dependence between the losses raises the variance of their mean."""
 
 
 class ReferenceSums(msgspec.Struct, forbid_unknown_fields=True):
     """What is kept of a reference window."""
 
     sums: RunningSums = msgspec.field(default_factory=RunningSums)
+    dependence: Dependence = msgspec.field(default_factory=Dependence)
     ones: int = 0
     binary: bool = True
 
@@ -55,6 +60,7 @@ class LossReference:
         if not len(taken):
             return 0
         self._mean.advance(taken)
+        self.state.dependence.take(taken)
         ones = int((taken == 1.0).sum())
         self.state.ones += ones
         self.state.binary = self.state.binary and ones + int((taken == 0.0).sum()) == len(taken)
@@ -62,17 +68,22 @@ class LossReference:
 
     def bounds(self) -> LossBounds:
         """Give the bounds of the full window."""
+        inflation = self.state.dependence.inflation
         if self.state.binary:
-            return bernoulli_bounds(self.state.ones, self.count, self._doubt)
+            return bernoulli_bounds(self.state.ones, self.count, self._doubt, inflation)
         lower, upper = self._mean.bounds()
-        return LossBounds(lower, upper, self._mean.variance, binary=False)
+        if inflation > 1.0:
+            mean, wider = self._mean.mean, inflation**0.5
+            lower, upper = max(mean - (mean - lower) * wider, 0.0), min(mean + (upper - mean) * wider, 1.0)
+        return LossBounds(lower, upper, self._mean.variance, binary=False, inflation=inflation)
 
 
-def bernoulli_bounds(ones: int, count: int, doubt: float) -> LossBounds:
-    """Bound the mean of 0/1 losses."""
-    upper = float(clopper_pearson_upper(ones, count, doubt))
-    lower = 1.0 - float(clopper_pearson_upper(count - ones, count, doubt))
-    return LossBounds(lower, upper, upper * (1.0 - upper), binary=True)
+def bernoulli_bounds(ones: float, count: float, doubt: float, inflation: float = 1.0) -> LossBounds:
+    """Bound the mean of 0/1 losses, of which `inflation` say as much as one independent one."""
+    k, n = ones / inflation, count / inflation
+    upper = float(clopper_pearson_upper(k, n, doubt))
+    lower = 1.0 - float(clopper_pearson_upper(n - k, n, doubt))
+    return LossBounds(lower, upper, upper * (1.0 - upper), binary=True, inflation=inflation)
 
 
 def given_bounds(count: int, mean: float, variance: float | None, doubt: float) -> LossBounds:

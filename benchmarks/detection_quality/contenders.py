@@ -29,13 +29,16 @@ class Contender(NamedTuple):
     """Whether that is a theorem, and not an approximation."""
     share: float = 1.0
     """The share of the simulated streams that it is run over: the slow ones get fewer."""
+    note: str = ""
+    """What tells it from the same detector with other parameters."""
     inverted: bool = False
     """river's FHDDM wants 1 for a correct prediction, whatever its documentation says."""
 
     @property
     def label(self) -> str:
         """Name it in a table."""
-        return self.name if self.family == "ours" else f"{self.family} {self.name}"
+        name = f"{self.name}, {self.note}" if self.note else self.name
+        return name if self.family == "ours" else f"{self.family} {name}"
 
     def with_parameters(self, extra: Mapping[str, Any]) -> "Contender":
         """Give the same detector with other parameters."""
@@ -87,17 +90,16 @@ RIVER = [
 
 FROUROS = [
     Contender("frouros", "ADWIN", "real", share=0.1),
-    Contender("frouros", "BOCD", "real", share=0.02),
-    Contender("frouros", "CUSUM", "real", share=0.4),
-    Contender("frouros", "DDM", share=0.4),
-    Contender("frouros", "ECDDWT", share=0.4),
-    Contender("frouros", "EDDM", share=0.4),
-    Contender("frouros", "GeometricMovingAverage", "real", share=0.4),
-    Contender("frouros", "HDDMA", share=0.4),
-    Contender("frouros", "HDDMW", share=0.4),
+    Contender("frouros", "CUSUM", "real", share=0.1),
+    Contender("frouros", "DDM", share=0.1),
+    Contender("frouros", "ECDDWT", share=0.1),
+    Contender("frouros", "EDDM", share=0.1),
+    Contender("frouros", "GeometricMovingAverage", "real", share=0.1),
+    Contender("frouros", "HDDMA", share=0.1),
+    Contender("frouros", "HDDMW", share=0.1),
     Contender("frouros", "KSWIN", "real", share=0.02),
-    Contender("frouros", "PageHinkley", "real", share=0.4),
-    Contender("frouros", "RDDM", share=0.4),
+    Contender("frouros", "PageHinkley", "real", share=0.1),
+    Contender("frouros", "RDDM", share=0.1),
     Contender("frouros", "STEPD", share=0.02),
 ]
 
@@ -156,4 +158,6 @@ def tunable() -> list[Tuned]:
         "PageHinkley": ("threshold", 1.0, 500.0, "large"),
     }
     plain = [Tuned(c._replace(parameters=()), *own[c.name]) for c in ours() if c.name in own]
+    longer = Contender("ours", "e_sr", "unit", (("reference_size", 1_500),), note="reference 1,500")
+    plain.append(Tuned(longer, *own["e_sr"]))
     return plain + [Tuned(c, *rivers[c.name]) for c in RIVER if c.name in rivers]

@@ -62,8 +62,11 @@ def available(family: str) -> bool:
     return family != "moa" or moa_jar() is not None
 
 
-def alarms_elsewhere(contender: Contender, streams: Sequence[Values]) -> list[list[int]]:
-    """Give the indices of the alarms in each stream. Raises ElsewhereError where the library cannot be had."""
+def alarms_elsewhere(contender: Contender, streams: Sequence[Values], *, together: bool = False) -> list[list[int]]:
+    """Give the indices of the alarms in each stream. Raises ElsewhereError where the library cannot be had.
+
+    `together` (MOA only) feeds all streams at once, each to a detector of its own, in one process.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "streams"
         path.write_bytes(_packed(streams))
@@ -72,6 +75,7 @@ def alarms_elsewhere(contender: Contender, streams: Sequence[Values]) -> list[li
             command = [_there(frouros_python()), str(HERE / "frouros_program.py"), contender.name, str(path), text]
         else:
             command = ["java", "-cp", _there(moa_jar()), str(HERE / "Detect.java"), contender.name, str(path)]
+            command += ["together"] if together else []
         found: list[list[int]] = json.loads(output(command))
         return found
 

@@ -48,7 +48,7 @@ def broken_promises(table: dict[str, Any], *, independent: bool = True) -> list[
         for row in table["rows"]
         if row["guaranteed"]
         for kind in kinds
-        if (cell := row["cells"][kind]) is not None and cell["upper"] < row["nominal"]
+        if (cell := row["cells"][kind]) is not None and cell["upper"] is not None and cell["upper"] < row["nominal"]
     ]
 
 
@@ -84,5 +84,3 @@ def _cell(cell: dict[str, float] | None) -> str:
     if not cell["alarms"]:
         return f"> {cell['events']:,.0f}"
     return f"{cell['events'] / cell['alarms']:,.0f}"
-
-

@@ -84,13 +84,13 @@ def standing(table: dict[str, Any], shift: str) -> dict[str, Any]:
     for row in table["rows"]:
         cell = row["cells"][shift]
         own = row["family"] == "ours"
-        if row[f"setting {shift.split(' ', maxsplit=1)[0]}"]["run_length"] < 0.7 * NOMINAL or math.isnan(cell["mean"]):
+        if row[f"setting {shift.split(' ', maxsplit=1)[0]}"]["run_length"] < 0.7 * NOMINAL or cell["mean"] is None:
             continue
         if own not in best or cell["mean"] < best[own]["mean"]:
             best[own] = {"detector": row["detector"], **cell}
     if False not in best or True not in best:
         return {"ours": best.get(True), "theirs": best.get(False), "holds": True in best}
-    slack = 2.0 * math.hypot(best[True]["error"], best[False]["error"])
+    slack = 2.0 * math.hypot(best[True]["error"] or 0.0, best[False]["error"] or 0.0)
     holds = best[True]["mean"] <= best[False]["mean"] + slack
     return {"ours": best[True], "theirs": best[False], "holds": holds}
 
@@ -107,8 +107,11 @@ def markdown(table: dict[str, Any]) -> str:
         "shift are left out. Every detector learns from its stream alone. river's KSWIN is not tuned: at 110 us and "
         "more an event that would take hours.",
         "",
-        "| detector | tuned | " + " | ".join(f"run length at {before:g}" for before in befores) + " | "
-        + " | ".join(shifts) + " |",
+        "| detector | tuned | "
+        + " | ".join(f"run length at {before:g}" for before in befores)
+        + " | "
+        + " | ".join(shifts)
+        + " |",
         "|---|---|" + "---|" * (len(befores) + len(shifts)),
     ]
     for row in sorted(table["rows"], key=lambda row: row["family"] != "ours"):
@@ -120,8 +123,8 @@ def markdown(table: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(_sentence(table, shift) for shift in shifts)])
 
 
-def _cell(cell: dict[str, float]) -> str:
-    if math.isnan(cell["mean"]):
+def _cell(cell: dict[str, Any]) -> str:
+    if cell["mean"] is None:
         return "-"
     missed = cell["missed"] / max(cell["runs"] - cell["early"], 1)
     return f"{cell['mean']:,.0f} +- {cell['error']:,.0f}" + (f" ({missed:.0%})" if missed else "")

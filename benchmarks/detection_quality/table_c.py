@@ -133,7 +133,9 @@ def markdown(table: dict[str, Any]) -> str:
 
 def _cell(results: list[dict[str, Any]]) -> str:
     found = summary(results)
-    counts = " / ".join(f"{found[name]:.2g}" if found[name] < 10 else f"{found[name]:.0f}" for name in ("true", "false", "missed"))
+    counts = " / ".join(
+        f"{found[name]:.2g}" if found[name] < 10 else f"{found[name]:.0f}" for name in ("true", "false", "missed")
+    )
     delay = "-" if np.isnan(found["delay"]) else f"{found['delay']:,.0f}"
     bold = "**" if reaches_the_goal(results) else ""
     return f"{bold}{counts}{bold}, {delay}, {100 * found['accuracy']:.1f}"

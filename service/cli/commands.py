@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.backtest import backtest
 from service.cli.demo_command import demo
 from service.cli.errors import UsageError, plain_errors
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
@@ -27,6 +28,7 @@ config_app = typer.Typer(
 app.command()(produce)
 app.command()(demo)
 app.command()(replay)
+app.command()(backtest)
 app.command("replay-task", hidden=True)(replay_task)
 app.add_typer(config_app, name="config")
 app.add_typer(state_app, name="state")

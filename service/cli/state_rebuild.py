@@ -5,7 +5,7 @@ import secrets
 from service.cli.state import TaskReport
 from service.config import Config
 from service.eventlog.protocol import Log, NewRecord, TopicPartition
-from service.runtime.changelog import BARRIER_KEY, barrier_records, read_records
+from service.runtime.changelog import BARRIER_KEY, barrier_records, dropped_record, read_records
 from service.runtime.settings import TaskId
 
 
@@ -22,8 +22,8 @@ async def drop_state(log: Log, config: Config, partition: int) -> int:
         token = secrets.token_bytes(16)
         await writer.commit(barrier_records(config.topics, task, token))
         keys = [key for key in await read_records(log, where, token) if key != BARRIER_KEY]
-        if keys:
-            await writer.commit([NewRecord(where.topic, where.partition, key, None) for key in keys])
+        tombstones = [NewRecord(where.topic, where.partition, key, None) for key in keys]
+        await writer.commit([*tombstones, dropped_record(config.topics, task)])
     finally:
         await writer.close()
     return len(keys)

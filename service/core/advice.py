@@ -12,6 +12,8 @@ from service.core.findings import Finding
 
 LIMIT_SUBJECT = "max_incidents"
 """Subject of the operational incident that says: causes are no longer tracked, the bound of incidents is reached."""
+MODELS_SUBJECT = "max_models"
+"""Subject of the operational incident that says: events of further models and versions are dead letters."""
 FINE_TUNING_SUBJECT = "fine_tuning"
 """Subject of the operational incident that says: fine-tuning was tried as often as allowed, people must act."""
 
@@ -193,6 +195,11 @@ _FIXED: dict[str, str] = {
     LIMIT_SUBJECT: (
         "More causes are open than are tracked; further ones are counted, not alerted. Look for one fault behind them "
         "all, and raise alerts.max_incidents only if they are truly different."
+    ),
+    MODELS_SUBJECT: (
+        "Events of models and versions beyond the limit are dead letters (too_many). Find out who sends so many model "
+        "ids (a request id in the field model_id or model_version?); raise core.max_models only if they are all real. "
+        "Those that are watched keep their places until the state is rebuilt."
     ),
     "operational": (
         "A limit keeps memory bounded: what is beyond it is counted and not watched. Find out whether the input is "

@@ -211,6 +211,8 @@ class ModelMonitor:
         out.extend(Caused(at.sequence, segment) for segment in version.tell_segments(at_ms, at.sequence))
         for finding in version.judge_rules(snapshot.windows, at.sequence, at.time_ms):
             self._advance(version, finding, out)
+        for finding in version.judge_limits(snapshot.limits, at.sequence, at.time_ms):
+            self._advance(version, finding, out)
 
     # ----------------------------------------------------------------------------------------- commands
 

@@ -205,13 +205,15 @@ def _places(predictions: _Rows, labels: _Rows, roster: Roster) -> tuple[Int, Int
         (int(predictions.sequence[row]), Role.PREDICTIONS, row) for row, place in enumerate(versions) if place is None
     ]
     new += [(int(labels.sequence[row]), Role.LABELS, row) for row, place in enumerate(models) if place is None]
-    for _, role, row in sorted(new):
+    for number, role, row in sorted(new):
         if role is Role.PREDICTIONS:
             event = predictions.events[row]
-            versions[row] = roster.add_version(VersionKey(event.model_id, event.model_version))
+            place = versions[row] = roster.add_version(VersionKey(event.model_id, event.model_version))
         else:
             model = roster.add_model(labels.events[row].model_id)
-            models[row] = None if model is None else model.place
+            place = models[row] = None if model is None else model.place
+        if place is None:
+            roster.refuse(number)
     return _as_places(versions), _as_places(models)
 
 

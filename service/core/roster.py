@@ -71,6 +71,8 @@ class Roster:
         self._version_places: dict[VersionKey, int] = {}
         self.refused_total = 0
         """Events of models or versions beyond `max_models`."""
+        self.first_refused: int | None = None
+        """Number of the first of them in the task."""
 
     def model(self, model_id: str) -> Model | None:
         """Find a model."""
@@ -97,12 +99,11 @@ class Roster:
         return [places.get(event.model_id) for event in events]
 
     def add_version(self, key: VersionKey) -> int | None:
-        """Give a version a place, or None when there is no room (and count it)."""
+        """Give a version a place, or None when there is no room."""
         known = self._version_places.get(key)
         if known is not None:
             return known
         if len(self.versions) >= self._settings.max_models or self.add_model(key.model_id) is None:
-            self.refused_total += 1
             return None
         self._version_places[key] = len(self.versions)
         self.versions.append(key)
@@ -120,6 +121,12 @@ class Roster:
         self.models.append(Model(model_id, len(self.models), profile, profile.problem))
         return self.models[-1]
 
+    def refuse(self, sequence: int) -> None:
+        """Count an event for which there was no room; numbers of a step must not fall."""
+        self.refused_total += 1
+        if self.first_refused is None:
+            self.first_refused = sequence
+
     def snapshot(self) -> dict[str, object]:
         """Give names and tables as plain data."""
         return {
@@ -135,6 +142,7 @@ class Roster:
             ],
             "versions": [list(key) for key in self.versions],
             "refused_total": self.refused_total,
+            "first_refused": self.first_refused,
         }
 
     def restore(self, state: dict[str, object]) -> None:
@@ -142,6 +150,7 @@ class Roster:
         models: list[tuple[str, Problem, list[str], int, State]] = state["models"]  # type: ignore[assignment]
         versions: list[tuple[str, str]] = state["versions"]  # type: ignore[assignment]
         self.refused_total = int(state["refused_total"])  # type: ignore[call-overload]
+        self.first_refused = state["first_refused"]  # type: ignore[assignment]
         for place, (model_id, problem, names, overflowed, segments) in enumerate(models):
             self._model_places[model_id] = place
             self.models.append(Model(model_id, place, self._settings.profile(model_id), problem))

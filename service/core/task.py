@@ -16,6 +16,7 @@ from service.core.dead_letters import from_event
 from service.core.effects import Caused, StepResult
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate
+from service.core.limits import TaskLimits
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
 from service.core.roster import Roster, VersionKey
@@ -35,6 +36,7 @@ class Task:
         self.roster = Roster(settings)
         self.models: dict[str, ModelMonitor] = {}
         self.join = JoinBuffer(settings.join)
+        self.limits = TaskLimits(settings)
         self.sequence = 0
         """Records taken since the task began."""
         self._newest_ms = 0
@@ -135,6 +137,7 @@ class Task:
         for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
             self._version(place).counts.add("expired", count)
         self._bury_orphans(gone, sequence, outputs, "no prediction with its id came in time")
+        outputs.extend(self.limits.tick(now_ms, sequence, self.roster))
         for model_id in sorted(self.models):
             model = self.models[model_id]
             if model.next_deadline_ms() <= now_ms:
@@ -181,6 +184,7 @@ class Task:
             "last_tick": self._last_tick,
             "clocks_ms": list(self.intake.clocks_ms),
             "roster": self.roster.snapshot(),
+            "limits": self.limits.snapshot(),
             "models": list(self.models),
         }
         changed = self._state.changes(header, self.join, self.models, self.roster, self._changed)
@@ -204,6 +208,7 @@ class Task:
         control, predictions, labels = header["clocks_ms"]
         task.intake = Intake(positions, (control, predictions, labels))
         task.roster.restore(header["roster"])
+        task.limits.restore(header["limits"])
         task.join = read_join(entries, settings.join)
         task.models = read_models(header["models"], task.roster, topics, entries)
         return task

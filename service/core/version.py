@@ -13,6 +13,7 @@ from service.core.inputs.blocks import RowTimes
 from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
+from service.core.limits import limit_finding
 from service.core.loss import LossMonitor
 from service.core.loss_feed import LossFeed
 from service.core.metrics import OutcomeWindow, QuantileHistogram, loss, positive_class, window_metrics
@@ -72,6 +73,7 @@ class VersionMonitor:
         self._delays: list[Float] = []
         """Delays that are not in the histogram yet: it counts a thousand as fast as one."""
         self._breached: set[str] = set()
+        self._limits_told: set[str] = set()
         self._newest: Int = np.empty(0, dtype=np.int64)
         """Numbers of the predictions observed last: outcomes are judged after them, as of an earlier record."""
         self._interval_start_ms: int | None = None
@@ -165,6 +167,7 @@ class VersionMonitor:
         self.latency.reset()
         self.loss.reset(self.window.total)
         self._breached.clear()
+        self._limits_told.clear()
 
     @property
     def _classes(self) -> list[str] | None:
@@ -246,7 +249,14 @@ class VersionMonitor:
             "max_classes": self._model.table.overflowed_before(sequence),
             "max_segment_values": self.segments.beyond_limit,
             "probabilities_dropped": self.window.vectors_dropped_total,
+            "max_join_entries": self.counts.values["evicted"],
         }
+
+    def judge_limits(self, hits: Mapping[str, int], sequence: int, now_ms: int) -> Iterator[Finding]:
+        """Tell, once each until a reset, of the limits that were hit; `hits` as a snapshot has them."""
+        for name in sorted(hits.keys() - self._limits_told):
+            self._limits_told.add(name)
+            yield limit_finding(name, hits[name], sequence, now_ms)
 
     def judge_rules(self, windows: tuple[WindowMetrics, ...], sequence: int, now_ms: int) -> Iterator[Finding]:
         """Hold the rolling metrics against the performance rules; give what changed."""
@@ -293,6 +303,7 @@ class VersionMonitor:
             "loss": self.loss.snapshot(),
             "label_delay": self._label_delay.snapshot(),
             "breached": sorted(self._breached),
+            "limits_told": sorted(self._limits_told),
             "interval": [self._interval_start_ms, self._interval_predictions, self._interval_errors],
         }
 
@@ -318,6 +329,7 @@ class VersionMonitor:
         self.loss.restore(state["loss"])
         self._label_delay.restore(state["label_delay"])
         self._breached = set(state["breached"])
+        self._limits_told = set(state["limits_told"])
         self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]
 
 

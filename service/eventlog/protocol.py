@@ -94,6 +94,10 @@ class Reader(Protocol):
         """Whether no committed record follows what was fetched, as far as the last fetch or `end_offsets` told."""
         ...
 
+    def lag(self, partition: TopicPartition) -> int:
+        """Count the offsets between the position and the end, as far as the last fetch or `end_offsets` told."""
+        ...
+
     async def begin_offsets(self) -> dict[TopicPartition, int]:
         """Say the first offset that each partition still holds."""
         ...

@@ -150,6 +150,9 @@ def _model_metrics(snapshots: list[MetricSnapshot], max_series: int) -> Iterator
     statistic = GaugeMetricFamily(
         "tidegauge_detector_ratio", "Detector statistic divided by its threshold.", labels=[*model, "detector"]
     )
+    beyond = CounterMetricFamily(
+        "tidegauge_limit_hits", "Values beyond a limit: counted, not watched.", labels=[*model, "limit"]
+    )
     for snapshot in snapshots:
         key = [snapshot.model_id, snapshot.model_version, snapshot.segment or ""]
         for name, family in totals.items():
@@ -161,9 +164,11 @@ def _model_metrics(snapshots: list[MetricSnapshot], max_series: int) -> Iterator
         ranked = sorted(((ratio, name) for name, ratio in snapshot.drift.items() if ratio is not None), reverse=True)
         for ratio, name in ranked[:max_series]:
             drift.add_metric([*key, name], ratio)
+        for name, hits in snapshot.limits.items():
+            beyond.add_metric([*key, name], hits)
         left_out.add_metric(key, max(len(ranked) - max_series, 0))
         for name, verdict in snapshot.detectors.items():
             now, threshold = verdict.get("statistic"), verdict.get("threshold")
             if now is not None and threshold:
                 statistic.add_metric([*key, name], now / threshold)
-    yield from (*totals.values(), value, drift, left_out, statistic)
+    yield from (*totals.values(), value, drift, left_out, beyond, statistic)

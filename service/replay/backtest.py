@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from service.core.intake import Positions
+from service.core.prepare import TaskTopics
+from service.core.settings import CoreSettings
 from service.core.task import Task
 from service.replay.digest import Digest
 from service.replay.plan import TaskPlan
@@ -44,11 +47,10 @@ async def backtest(
     async def make(plan: TaskPlan, marks: Marks | None) -> Sink:  # noqa: ARG001  # all tasks go into one score
         return CallSink(digest.take)
 
-    def begun(task: Task) -> None:
-        # Nothing was measured yet: the ruler of each model is its task's own, and a model lives in one task.
-        if isinstance(task, MeasuredTask):
-            task.timelines = timelines
+    def make_task(core: CoreSettings, topics: TaskTopics, positions: Positions) -> Task:
+        task = MeasuredTask(core, topics, positions)
+        task.timelines = timelines  # a model lives in one task, so all tasks may share
+        return task
 
-    records = await replay_tasks(settings, origin, plans, make, None, report, make_task=MeasuredTask, begun=begun)
-    min_labels = settings.core.default.fine_tune.min_labels
-    return Backtest(score(digest, timelines, truth, min_labels), digest, timelines, records)
+    records = await replay_tasks(settings, origin, plans, make, None, report, make_task)
+    return Backtest(score(digest, timelines, truth, settings.core), digest, timelines, records)

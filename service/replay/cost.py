@@ -24,7 +24,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
     fine_tunes: int
     labels_per_fine_tune: float | None = None
-    """Mean number of outcomes since the change that each had to learn from."""
+    """Mean number of outcomes that each had to learn from: since the change, of baselines since their last one too."""
     loss_saved: float | None = None
     """Estimated sum of losses that would not have been: of classes, wrong answers. Null where no change is known."""
     loss_excess: float | None = None
@@ -36,23 +36,25 @@ class FineTunes(NamedTuple):
 
     times_ms: list[int]
     changes_ms: list[int]
+    labels: list[int] | None = None
+    """How many outcomes each had to learn from, where that is known."""
 
 
 class Policy(NamedTuple):
-    """A policy that looks at nothing: `count` alarms, evenly spaced over `events`, and what it costs."""
+    """A policy that looks at nothing: `alarms` of them, evenly spaced over `events`, and what it costs."""
 
     name: str
-    count: int
+    alarms: int
     events: int
     cost: Cost
 
     def event(self, number: int) -> int:
         """Say at which event an alarm was, by its number from 0."""
-        return number if self.count == self.events else (number + 1) * self.events // (self.count + 1)
+        return number if self.alarms == self.events else (number + 1) * self.events // (self.alarms + 1)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Give the numbers of the first alarm at or behind an event, and of the first at or behind another."""
-        first, last = (bisect_left(range(self.count), edge, key=self.event) for edge in (start, end))
+        first, last = (bisect_left(range(self.alarms), edge, key=self.event) for edge in (start, end))
         return first, max(first, last)
 
 
@@ -60,14 +62,13 @@ def fine_tunes_of(triggers: Sequence[Triggered], changes_ms: list[int] | None) -
     """Give the monitor's own. Where the truth is not known, the changes are those that its triggers name."""
     if changes_ms is None:
         changes_ms = sorted({trigger.change_ms for trigger in triggers if trigger.change_ms is not None})
-    return FineTunes([trigger.time_ms for trigger in triggers], changes_ms)
+    return FineTunes([trigger.time_ms for trigger in triggers], changes_ms, [trigger.labels for trigger in triggers])
 
 
 def cost_of(tunes: FineTunes, losses: Losses, min_labels: int) -> Cost:
     """Price a policy by the rule above."""
-    labels = [_labels_since_change(time, tunes.changes_ms, losses) for time in tunes.times_ms]
-    told = [count for count in labels if count is not None]
-    mean = float(np.mean(told)) if told else None
+    labels = _labels(tunes, losses) if tunes.labels is None else tunes.labels
+    mean = float(np.mean(labels)) if labels else None
     if not tunes.changes_ms or not len(losses.outcomes):
         return Cost(fine_tunes=len(tunes.times_ms), labels_per_fine_tune=mean)
     before = int(np.searchsorted(losses.watermark_ms, tunes.changes_ms[0]))
@@ -96,12 +97,14 @@ def _effective(times_ms: Sequence[int], losses: Losses, first: int, last: int, m
     return last
 
 
-def _labels_since_change(time_ms: int, changes_ms: Sequence[int], losses: Losses) -> int | None:
-    earlier = [change for change in changes_ms if change <= time_ms]
-    if not earlier:
-        return None
-    rows = slice(*np.searchsorted(losses.watermark_ms, [earlier[-1], time_ms + 1]).tolist())
-    return int(losses.outcomes[rows].sum())
+def _labels(tunes: FineTunes, losses: Losses) -> list[int]:
+    """Count the outcomes since the last change or the last fine-tune, whichever was later."""
+    had = np.concatenate([[0], np.cumsum(losses.outcomes)])
+    edges = np.sort(np.array([0, *tunes.changes_ms, *tunes.times_ms]))
+    since = [int(edges[np.searchsorted(edges, time) - 1]) for time in tunes.times_ms]
+    first, last = (np.searchsorted(losses.watermark_ms, at, side="right") for at in (since, tunes.times_ms))
+    counts: list[int] = (had[last] - had[first]).tolist()
+    return counts
 
 
 def policies(tunes: FineTunes, timeline: Timeline, min_labels: int, alarms: int) -> list[Policy]:

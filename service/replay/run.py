@@ -58,12 +58,17 @@ class Begun(NamedTuple):
     marks: Marks | None
 
 
-def begin(core: CoreSettings, origin: Origin, plan: TaskPlan, checkpoint: Checkpoint | None) -> Begun | Progress:
+MakeTask = Callable[[CoreSettings, TaskTopics, Positions], Task]
+
+
+def begin(
+    core: CoreSettings, origin: Origin, plan: TaskPlan, checkpoint: Checkpoint | None, make_task: MakeTask = Task
+) -> Begun | Progress:
     """Make the task of a plan; Progress where a checkpoint says that it is finished."""
     topics = TaskTopics(*origin.topics, partition=plan.partition)
     found = None if checkpoint is None else checkpoint.load()
     if found is None:
-        return Begun(Task(core, topics, plan.start), 0, None)
+        return Begun(make_task(core, topics, plan.start), 0, None)
     progress, entries = found
     if progress.finished:
         return progress

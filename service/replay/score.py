@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from schemas.outputs import Alert, DriftKind
+from service.core.settings import CoreSettings
 from service.replay.cost import Cost, Policy, cost_of, fine_tunes_of, policies
 from service.replay.digest import Digest
 from service.replay.timeline import Timeline
@@ -77,9 +78,14 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True):
     triggers: tuple[Triggered, ...]
 
 
-def score(digest: Digest, timelines: Mapping[str, Timeline], truth: Truth | None, min_labels: int) -> list[ModelScore]:
-    """Score every model, in the order of their names. `min_labels`: outcomes that a fine-tune needs."""
-    return [_score(digest, name, timelines[name], truth, min_labels) for name in sorted(timelines)]
+def score(
+    digest: Digest, timelines: Mapping[str, Timeline], truth: Truth | None, core: CoreSettings
+) -> list[ModelScore]:
+    """Score every model, in the order of their names."""
+    return [
+        _score(digest, name, timelines[name], truth, core.profile(name).fine_tune.min_labels)
+        for name in sorted(timelines)
+    ]
 
 
 def _score(digest: Digest, model_id: str, timeline: Timeline, truth: Truth | None, min_labels: int) -> ModelScore:
@@ -89,8 +95,8 @@ def _score(digest: Digest, model_id: str, timeline: Timeline, truth: Truth | Non
     known = truth is not None
     tunes = fine_tunes_of(triggers, [window.start_ms for window in windows] if known else None)
     tallies = [_own(alarms, timeline, windows, cost_of(tunes, timeline.losses, min_labels), known=known)]
-    for policy in policies(tunes, timeline, min_labels, len(alarms)):
-        tallies.append(_blind(policy, timeline, windows, known=known))
+    baselines = policies(tunes, timeline, min_labels, len(alarms))
+    tallies += [_blind(policy, timeline, windows, known=known) for policy in baselines]
     return ModelScore(
         model_id=model_id,
         events=timeline.events,
@@ -153,7 +159,7 @@ def _blind(policy: Policy, timeline: Timeline, windows: Sequence[Window], *, kno
         at = policy.span(window.start, window.end)[0]
         delays.append(policy.event(at) - window.start if policy.span(window.start, window.end)[1] > at else None)
         covered = max(covered, window.end)
-    return _tally(policy.name, policy.count, policy.count - inside, delays, timeline, policy.cost, known=known)
+    return _tally(policy.name, policy.alarms, policy.alarms - inside, delays, timeline, policy.cost, known=known)
 
 
 def _tally(

@@ -15,10 +15,11 @@ from typing import Any, Literal
 import msgspec
 
 from service.core.settings import CoreSettings
+from service.core.task import Task
 from service.replay.checkpoint import Checkpoint, Progress
 from service.replay.names import RUN_FILE
 from service.replay.plan import ReplayPlan, TaskPlan
-from service.replay.run import Begun, Origin, Report, TaskReplay, begin, open_origin
+from service.replay.run import Begun, MakeTask, Origin, Report, TaskReplay, begin, open_origin
 from service.replay.sinks import FileSink, Marks, Sink, join_parts
 from service.runtime.settings import RuntimeSettings, TopicSettings
 
@@ -84,15 +85,17 @@ async def replay_tasks(
     make_sink: MakeSink,
     state: Path | None,
     report: Report,
+    make_task: MakeTask = Task,
 ) -> int:
     """Replay tasks one after the other; give how many records there were.
 
-    `state`: where checkpoints are kept; None: there are none. Raises what the origin, the sinks and the state raise.
+    `state`: where checkpoints are kept; None: there are none. `make_task`: for those who look on.
+    Raises what the origin, the sinks and the state raise.
     """
     total = 0
     for plan in plans:
         checkpoint = None if state is None else Checkpoint(state / f"{plan.partition:05d}.sqlite")
-        begun = begin(settings.core, origin, plan, checkpoint)
+        begun = begin(settings.core, origin, plan, checkpoint, make_task)
         if isinstance(begun, Progress):
             total += begun.records
             continue

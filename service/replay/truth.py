@@ -55,6 +55,8 @@ class Window(NamedTuple):
     end: int
     start_ms: int
     kinds: frozenset[DriftKind]
+    lasts: bool
+    """Whether it is an incident window, not a drift point with its tolerance."""
 
     def detects(self, event: int, kind: DriftKind) -> bool:
         """Whether an alert does."""
@@ -82,14 +84,15 @@ def windows_of(truth: Truth, model_id: str, timeline: Timeline) -> list[Window]:
         item = concerned[place]
         if start >= timeline.events:
             continue
-        if item.end_event is not None or item.end_time is not None:
+        lasts = item.end_event is not None or item.end_time is not None
+        if lasts:
             end = _event(timeline, item.end_event, item.end_time)
         else:
             # What comes behind the next drift point is that one's.
             later = (other for other, _ in starts[number + 1 :] if other > start)
             end = min(start + truth.tolerance_events, next(later, timeline.events))
         name = item.name or f"drift at {start:,}"
-        windows.append(Window(name, start, max(end, start + 1), timeline.time_of(start), frozenset(item.kinds)))
+        windows.append(Window(name, start, max(end, start + 1), timeline.time_of(start), frozenset(item.kinds), lasts))
     return windows
 
 

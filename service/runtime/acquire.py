@@ -20,6 +20,7 @@ from service.runtime.changelog import (
     barrier_records,
     entry_records,
     head_record,
+    orphaned_cut,
     read_head,
     read_state,
 )
@@ -38,6 +39,8 @@ class Acquired(NamedTuple):
     task: Task
     number: int
     marks: MarkBook
+    repeated: int
+    """Cuts that were followed since the newest snapshot."""
 
 
 async def acquire(context: TaskContext) -> Acquired:
@@ -53,7 +56,7 @@ async def acquire(context: TaskContext) -> Acquired:
         recovered = await read_state(context.carrier, context.topics, context.task_id, token)
         context.stats.phase = "restoring"
         if recovered.head is None:
-            acquired = await _begin(context, writer)
+            acquired = await _begin(context, writer, token)
         else:
             acquired = await _restore(context, writer, recovered, recovered.head)
     except BaseException:
@@ -63,7 +66,8 @@ async def acquire(context: TaskContext) -> Acquired:
     return acquired
 
 
-async def _begin(context: TaskContext, writer: Writer) -> Acquired:
+async def _begin(context: TaskContext, writer: Writer, token: bytes) -> Acquired:
+    await _demand_new(context, token)
     if context.partition:  # task 0 always is: it knows whether there were as many before
         sibling = await read_head(context.carrier, context.topics, 0)
         if sibling is not None:
@@ -82,7 +86,18 @@ async def _begin(context: TaskContext, writer: Writer) -> Acquired:
         await reader.close()
         raise
     log.info("task_begun", partition=context.partition, **positions._asdict())
-    return Acquired(writer, reader, task, 0, marks)
+    return Acquired(writer, reader, task, 0, marks, 0)
+
+
+async def _demand_new(context: TaskContext, token: bytes) -> None:
+    """Refuse to begin a task that has begun before: its snapshot was there, and is gone."""
+    cut = await orphaned_cut(context.carrier, context.topics, context.partition, token)
+    if cut is not None:
+        raise StateMismatchError(
+            f"{context.topics.changelog}[{context.partition}] holds no snapshot, but {cut} is a commit of this task: "
+            "its state was deleted (the changelog needs cleanup.policy=compact). Restore the topic, or run `tidegauge "
+            "state rebuild` to begin anew from the inputs"
+        )
 
 
 async def _restore(context: TaskContext, writer: Writer, recovered: Recovered, head: Head) -> Acquired:
@@ -104,7 +119,7 @@ async def _restore(context: TaskContext, writer: Writer, recovered: Recovered, h
         await reader.close()
         raise
     log.info("task_restored", partition=context.partition, cuts=len(recovered.cuts), **task.intake.taken._asdict())
-    return Acquired(writer, reader, task, number, marks)
+    return Acquired(writer, reader, task, number, marks, len(recovered.cuts))
 
 
 async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkBook, cut: Cut) -> None:

@@ -14,14 +14,20 @@ import msgspec
 
 from service.core.intake import Positions
 from service.core.state import CorruptStateError, NewerStateError, decode_entry, encode_entry
+from service.eventlog.errors import UnavailableError
 from service.eventlog.protocol import Chunk, Log, NewRecord, TopicPartition
 from service.runtime.inputs_check import Marks
 from service.runtime.settings import TaskId, TopicSettings
 
 HEAD_KEY = b"head"
 BARRIER_KEY = b"barrier"
+BARRIER_PATIENCE_S = 30
+"""Seconds without any record after which a barrier is not waited for any longer. Compaction keeps the newest barrier
+alone: who is overtaken by another owner may never see its own, and must not wait for ever."""
+
 ENTRY_PREFIX = b"entry/"
 CUT_KEY = b"cut"
+DROPPED_KEY = b"dropped"
 HEAD_VERSION = 1
 CUT_VERSION = 1
 
@@ -112,6 +118,11 @@ def entry_records(topics: TopicSettings, task: TaskId, changed: Mapping[str, byt
         NewRecord(topics.changelog, task.partition, ENTRY_PREFIX + name.encode(), value)
         for name, value in changed.items()
     ]
+
+
+def dropped_record(topics: TopicSettings, task: TaskId) -> NewRecord:
+    """Say, behind the cuts, that a person has dropped the state which they led to."""
+    return NewRecord(topics.steps, task.partition, DROPPED_KEY, b"")
 
 
 def barrier_records(topics: TopicSettings, task: TaskId, token: bytes) -> list[NewRecord]:
@@ -221,6 +232,22 @@ async def read_cuts(
     return tuple(cuts)
 
 
+async def orphaned_cut(log: Log, topics: TopicSettings, partition: int, token: bytes) -> str | None:
+    """Give the place of the last cut before a barrier; None where there is none, or a person dropped the state since.
+
+    For a changelog without a head: there must not be such a cut.
+    """
+    last: str | None = None
+
+    def keep(offset: int, key: bytes, value: bytes | None) -> None:  # noqa: ARG001  (of any value)
+        nonlocal last
+        if key in (CUT_KEY, DROPPED_KEY):
+            last = f"{topics.steps}[{partition}]@{offset}" if key == CUT_KEY else None
+
+    await _read_until(log, TopicPartition(topics.steps, partition), None, token, keep)
+    return last
+
+
 def _open(value: bytes, kind: str, version: int, where: str, layout: type[Plain]) -> Plain:
     _, payload = decode_entry(value, kind, version, where)
     try:
@@ -238,10 +265,14 @@ async def _read_until(log: Log, where: TopicPartition, start: int | None, token:
         position = max((await reader.begin_offsets())[where], start or 0)
         end = None if token is not None else (await reader.end_offsets())[where]
         reader.seek({where: position})
+        silent = 0
         while end is None or position < end:
             chunks = await reader.fetch(max_records=5000, wait_ms=1000)
             if any(_keep_until(chunk, token, keep) for chunk in chunks):
                 return
+            silent = 0 if chunks else silent + 1
+            if silent > BARRIER_PATIENCE_S:
+                raise UnavailableError(f"{where.topic}[{where.partition}]: the barrier does not come")
             position = max((chunk.next_position for chunk in chunks), default=position)
     finally:
         await reader.close()

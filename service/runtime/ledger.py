@@ -1,5 +1,7 @@
 """What a task did since its last commit, and when the next one is due. Knows no log and no clock."""
 
+import math
+
 from service.core.effects import StepResult
 from service.core.intake import Positions
 from service.runtime.changelog import Cut
@@ -32,6 +34,14 @@ class Ledger:
         else:
             self._steps.append(result.end)
         self._last_forced = result.forced
+
+    def catch_up_snapshot(self) -> None:
+        """Let a snapshot be due at once: cuts were repeated, and the next owner should not have to.
+
+        Else a service that never lives as long as `snapshot_interval_ms` repeats more at each start, for ever.
+        """
+        self._moved_since_snapshot = True
+        self._snapshot_at = -math.inf
 
     def due(self, now: float) -> bool:
         """Say whether to commit now."""

@@ -89,6 +89,8 @@ class _Work:
         self._clock = asyncio.get_running_loop().time
         outbox = Outbox(context.topics, context.settings, context.partition)
         self._ledger = Ledger(context.settings, outbox, acquired.task.intake.taken, acquired.number, self._clock())
+        if acquired.repeated:
+            self._ledger.catch_up_snapshot()
         self._idle_watch = IdleWatch(context.settings, self._clock())
         self._step_size = StepSize(context.settings.max_step_records)
         self._more_in_hand = False
@@ -118,6 +120,8 @@ class _Work:
         wait_ms = 0 if self._more_in_hand else self._settings.poll_ms
         heard = await read_some(self._context, self._reader, self._task, self._marks, wait_ms=wait_ms, only=room)
         self._idle_watch.heard(heard, self._clock())
+        for role, partition in self._inputs.items():
+            self._context.stats.behind(role, self._reader.lag(partition))
 
     def _has_room(self, role: Role) -> bool:
         records, size_bytes = self._task.intake.buffered(role)

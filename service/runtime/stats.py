@@ -51,6 +51,10 @@ class TaskStats:
         self.records_total[role] += records
         self.bytes_total[role] += size_bytes
 
+    def behind(self, role: Role, records: int) -> None:
+        """Note how many records of an input are not read yet."""
+        self.lag_records[role] = records
+
     def stepped(self, result: StepResult, watermark_ms: int) -> None:
         """Count a step and what it gave."""
         self.steps_total += 1

@@ -1,5 +1,7 @@
 """Makes sure, before anything is read, that all topics are there and fit together."""
 
+from collections.abc import Sequence
+
 from service.core.settings import DAY_MS, CoreSettings, JoinSettings
 from service.eventlog.errors import TopicError
 from service.eventlog.protocol import Log, TopicSpec
@@ -19,12 +21,13 @@ async def prepare_topics(log: Log, topics: TopicSettings, core: CoreSettings) ->
     existing = await log.partitions([*topics.inputs, *outputs, *internal])
     count = next((existing[name] for name in topics.inputs if name in existing), topics.partitions)
     missing = [name for name in (*topics.inputs, *outputs, *internal) if name not in existing]
+    specs = [_spec(name, count, topics, core) for name in missing]
     if missing and not topics.create:
-        raise TopicError(
-            f"missing topics: {', '.join(missing)}; create them with {count} partitions each, "
-            "or set topics.create: true"
-        )
-    await log.ensure_topics([_spec(name, count, topics, core) for name in missing])
+        raise TopicError(f"topics are missing, or hidden from this user: {_wanted(specs)}, or set topics.create: true")
+    try:
+        await log.ensure_topics(specs)
+    except TopicError as error:
+        raise TopicError(f"{error}. Where this user may not create topics, {_wanted(specs)}") from error
     existing.update(dict.fromkeys(missing, count))
     odd = [f"{name} has {existing[name]}" for name in (*topics.inputs, *internal) if existing[name] != count]
     if odd:
@@ -36,6 +39,12 @@ async def prepare_topics(log: Log, topics: TopicSettings, core: CoreSettings) ->
     if few:
         raise TopicError(f"output topics need at least {count} partitions, but {', '.join(few)}")
     return count
+
+
+def _wanted(specs: Sequence[TopicSpec]) -> str:
+    """Ask a person to make topics, each as it must be."""
+    named = [spec.name + (" (cleanup.policy=compact)" if spec.cleanup == "compact" else "") for spec in specs]
+    return f"create with {specs[0].partitions} partitions each, and let this user describe them: {', '.join(named)}"
 
 
 def _spec(name: str, partitions: int, topics: TopicSettings, core: CoreSettings) -> TopicSpec:

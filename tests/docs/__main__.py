@@ -5,6 +5,7 @@ import asyncio
 import orjson
 
 from tests.docs import regions, scenario
+from tests.docs.pages import name_of
 
 
 def main() -> None:
@@ -13,7 +14,7 @@ def main() -> None:
     regions.GOLDEN.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2) + b"\n")
     for page, text in regions.stale_pages().items():
         page.write_text(text)
-        print(page.relative_to(regions.ROOT))  # noqa: T201
+        print(name_of(page))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -50,8 +50,7 @@ def commands() -> list[tuple[Block, list[str]]]:
         if block.language not in ("", "console", "sh", "bash"):
             continue
         text = block.text.replace("\\\n", " ")
-        for match in _COMMAND.finditer(text):
-            found.append((block, words_of(match[1])))
+        found += [(block, words_of(match[1])) for match in _COMMAND.finditer(text)]
     return found
 
 

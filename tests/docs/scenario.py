@@ -97,7 +97,11 @@ def _name(leaves: bool) -> str:
 def reports(trigger: FineTuneTrigger) -> list[dict[str, Any]]:
     """Give what the training pipeline says to a trigger, in order."""
     minute = 60_000
-    said = [("acknowledged", minute, {}), ("running", 2 * minute, {}), ("completed", 20 * minute, {"model_version": "8"})]
+    said = [
+        ("acknowledged", minute, {}),
+        ("running", 2 * minute, {}),
+        ("completed", 20 * minute, {"model_version": "8"}),
+    ]
     return [
         {
             "type": "fine_tune_status",

@@ -37,7 +37,9 @@ def config_of(case: int) -> Config:
     """A service with names of its own, which may not create topics."""
     plain = fast(Config())
     topics = {
-        field: f"case{case}.{field}" for field, kind in msgspec.structs.asdict(plain.topics).items() if type(kind) is str
+        field: f"case{case}.{field}"
+        for field, kind in msgspec.structs.asdict(plain.topics).items()
+        if type(kind) is str
     }
     return msgspec.structs.replace(
         plain,
@@ -59,7 +61,8 @@ async def allow(secured: Secured, rules: Sequence[Rule]) -> None:
         sasl_username="root",
         tls_ca_file=str(secured.certificate),
     )
-    admin = AIOKafkaAdminClient(**connection_options(settings, KafkaSecrets(sasl_password="root-secret")))
+    secrets = KafkaSecrets(sasl_password="root-secret")  # noqa: S106  # of a broker that lives for this test
+    admin = AIOKafkaAdminClient(**connection_options(settings, secrets))
     await admin.start()
     try:
         for rule in rules:

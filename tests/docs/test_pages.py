@@ -2,8 +2,8 @@
 
 import re
 from pathlib import Path
+from typing import Any, Final
 
-import click
 import msgspec
 import orjson
 import pytest
@@ -14,11 +14,13 @@ from schemas.codec import decode_controls, decode_labels, decode_predictions
 from schemas.rejection import Rejection
 from service.cli.commands import app
 from service.config import parse_config
-from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, commands, links, name_of
+from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, commands, links, name_of, words_of
 from tests.docs.regions import _OUTPUTS, stale_pages
 
 INPUT_PAGES = ("README.md", "docs/connect.md")
 OUTPUT_PAGES = ("docs/events.md",)
+# Typer carries a copy of click with it, whose errors are not those of a click that may be installed beside it.
+USAGE_ERROR: Final[type[Exception]] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 REGENERATE = "`python -m tests.docs` writes it anew"
 
 
@@ -69,24 +71,28 @@ def test_a_command_line_is_one_that_the_program_takes(block: Block, words: list[
     if words[0] == "make":
         assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(), f"{block}: no target {words[1]}"
         return
+    assert complaint(words[1:]) is None, f"{block}: {' '.join(words)}"
+
+
+def complaint(words: list[str]) -> str | None:
+    """Parse a command line without carrying it out; give what the program would say against it."""
+    command: Any = typer.main.get_command(app)
     try:
-        parse(words[1:])
-    except click.UsageError as error:
-        pytest.fail(f"{block}: {' '.join(words)}: {error.format_message()}")
-    except click.exceptions.Exit as asked:  # --help
-        assert asked.exit_code == 0
+        context = command.make_context("tidegauge", list(words))
+        while hasattr(command, "resolve_command"):
+            name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            context = command.make_context(name, rest, parent=context)
+    except USAGE_ERROR as error:
+        return str(error)
+    except typer.Exit:  # --help
+        return None
+    return None
 
 
-def parse(words: list[str]) -> None:
-    """Parse a command line without carrying it out."""
-    command: click.Command = typer.main.get_command(app)
-    context = command.make_context("tidegauge", list(words), resilient_parsing=False)
-    while isinstance(command, click.Group):
-        left = [*context.protected_args, *context.args] if hasattr(context, "protected_args") else context.args
-        name, found, rest = command.resolve_command(context, left)
-        assert found is not None
-        command = found
-        context = command.make_context(name, rest, parent=context)
+def test_a_command_line_that_the_program_does_not_take_is_found() -> None:
+    assert complaint(words_of("tidegauge run --config tidegauge.yaml > log")[1:]) is None
+    for line in ("tidegauge fly", "tidegauge run --fast", "tidegauge produce history.csv", "tidegauge watch --model"):
+        assert complaint(words_of(line)[1:]) is not None, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

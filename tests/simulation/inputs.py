@@ -47,39 +47,47 @@ def _number(rng: random.Random, wrong: float) -> tuple[Any, dict[str, Any]]:
 KINDS: tuple[Kind, ...] = (_binary, _classes, _number)
 
 
-def arrivals(rng: random.Random, partition: int, count: int) -> list[Arrival]:
-    """Give `count` predictions of a partition with labels, commands and rubbish, in the order in which they arrive."""
-    kind = rng.choice(KINDS)
-    keyed = [entry for number in range(count) for entry in _prediction_and_label(rng, partition, number, count, kind)]
-    keyed += [(rng.uniform(0, count), Arrival(rng.choice(list(Role)), rng.choice(RUBBISH))) for _ in range(count // 25)]
-    keyed += [
-        (at, command(rng, f"m{partition}", at)) for at in (rng.uniform(0, count) for _ in range(rng.randint(0, 3)))
+def arrivals(rng: random.Random, partition: int, count: int, first: int = 0, kind: Kind | None = None) -> list[Arrival]:
+    """Give `count` predictions of a partition with labels, commands and rubbish, in the order in which they arrive.
+
+    `first`: number of the first prediction. `kind`: what the models answer; drawn where it is not given.
+    """
+    kind = kind or rng.choice(KINDS)
+    end = first + count
+    keyed = [
+        entry
+        for number in range(first, end)
+        for entry in _prediction_and_label(rng, partition, number, (number - first) / count, kind)
     ]
-    keyed = _delayed(rng, keyed)
+    rubbish = [Arrival(rng.choice(list(Role)), rng.choice(RUBBISH)) for _ in range(count // 25)]
+    keyed += [(rng.uniform(first, end), arrival) for arrival in rubbish]
+    keyed += [
+        (at, command(rng, f"m{partition}", at)) for at in (rng.uniform(first, end) for _ in range(rng.randint(0, 3)))
+    ]
+    keyed = _delayed(rng, keyed, first)
     keyed.sort(key=lambda entry: entry[0])
     return [arrival for _, arrival in keyed]
 
 
-def _delayed(rng: random.Random, keyed: list[tuple[float, Arrival]]) -> list[tuple[float, Arrival]]:
+def _delayed(rng: random.Random, keyed: list[tuple[float, Arrival]], first: int) -> list[tuple[float, Arrival]]:
     """Let one topic fall behind the other now and then: then the order in which they are taken is not that of time."""
-    spans = range(int(max(key for key, _ in keyed)) // 20 + 2)
-    lags = {role: [rng.choice((0, 0, 3, 25)) for _ in spans] for role in Role}
-    return [(key + lags[arrival.role][max(int(key), 0) // 20], arrival) for key, arrival in keyed]
+    spans = [max(int(key - first), 0) // 20 for key, _ in keyed]
+    lags = {role: [rng.choice((0, 3, 10, 25)) for _ in range(max(spans) + 1)] for role in Role}
+    return [(key + lags[arrival.role][span], arrival) for (key, arrival), span in zip(keyed, spans, strict=True)]
 
 
 def _prediction_and_label(
-    rng: random.Random, partition: int, number: int, count: int, kind: Kind
+    rng: random.Random, partition: int, number: int, progress: float, kind: Kind
 ) -> list[tuple[float, Arrival]]:
-    drifted = 0.45 * count < number < 0.8 * count
-    truth, answer = kind(rng, 0.55 if drifted else 0.08)
+    truth, answer = kind(rng, 0.55 if 0.45 < progress < 0.8 else 0.08)
     # One in eight is late; one in a hundred is from so far in the future that it is refused.
     late_ms = rng.choice((0, 0, 0, 0, 0, 0, 0, 5_000)) if rng.random() > 0.01 else -(10**8)
     event = {
         "prediction_id": f"p{number}",
         "model_id": f"m{partition}" if rng.random() < 0.9 else f"n{partition}",
-        "model_version": "2" if number > 0.8 * count else "1",
+        "model_version": "2" if progress > 0.8 else "1",
         "event_time_ms": time_of(number) - late_ms,
-        "features": {"x": rng.gauss(2.0 if drifted else 0.0, 1.0), "kind": rng.choice("abc")},
+        "features": {"x": rng.gauss(2.0 if 0.45 < progress < 0.8 else 0.0, 1.0), "kind": rng.choice("abc")},
         "segments": {"country": rng.choice(("DE", "FR"))},
         "latency_ms": rng.uniform(1, 30),
         **(answer if rng.random() < 0.97 else {"error": True}),

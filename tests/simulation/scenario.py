@@ -121,7 +121,7 @@ def _core(rng: random.Random) -> CoreSettings:
         fine_tune=FineTuneSettings(
             min_labels=10, verify_outcomes=10, cooldown_ms=5000, acknowledge_within_ms=rng.choice((5000, 60_000))
         ),
-        snapshot_interval_ms=rng.choice((2000, 10_000)),
+        snapshot_interval_ms=rng.choice((4000, 20_000)),
     )
     return CoreSettings(
         default=profile,
@@ -131,6 +131,6 @@ def _core(rng: random.Random) -> CoreSettings:
             correction_horizon_ms=rng.choice((0, 10_000)),
         ),
         allowed_lateness_ms=rng.choice((0, 3000)),
-        tick_ms=rng.choice((1000, 3000)),
+        tick_ms=rng.choice((2000, 6000)),
         max_models=rng.choice((2, 10_000)),
     )

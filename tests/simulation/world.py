@@ -32,6 +32,7 @@ class World:
 
     def __init__(self, scenario: Scenario) -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._take_note)
         self.scenario = scenario
         self.config = scenario.config
         self.rng = random.Random(f"world {scenario.seed}")
@@ -40,6 +41,7 @@ class World:
         self.lives = 0
         self.faults = dict.fromkeys(("crash", "leave", "zombie"), 0)
         self._over = asyncio.Event()
+        self._unexpected: list[str] = []
         self._producing = 0
         self._actors: list[Actor] = []
         self._workers: list[Worker] = []
@@ -155,9 +157,10 @@ class World:
             some = rng.choice((1, 3, 10, 30))
             await self._append(partition, records[start : start + some])
             start += some
+            await asyncio.sleep(rng.expovariate(2) * pause_s * some)
             if rng.random() < 0.3:
                 self._leave_gap(rng.choice(self.config.topics.inputs), partition)
-            await asyncio.sleep(rng.expovariate(1) * pause_s * some)
+            await asyncio.sleep(rng.expovariate(2) * pause_s * some)
         self._producing -= 1
 
     def _leave_gap(self, topic: str, partition: int) -> None:
@@ -232,7 +235,15 @@ class World:
                 return False
         return True
 
+    def _take_note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Hear of exceptions that nobody took: those of dead workers are no news."""
+        error = context.get("exception")
+        if not isinstance(error, CrashError | LogError):
+            self._unexpected.append(f"{context['message']}: {error!r}")
+
     def _look_for_unexpected_errors(self) -> None:
+        if self._unexpected:
+            raise ViolationError(self._unexpected[0])
         for worker in self._workers:
             for stats in worker.stats.values():
                 if stats.last_error is not None and not stats.last_error.startswith(EXPECTED_ERRORS):

@@ -79,10 +79,10 @@ class FeatureMonitor:
     def _skip_unknown(self, features: Features) -> int:
         """Find the first event that has a feature to watch."""
         for row, event in enumerate(features):
+            if event and self.table.has_wanted(event):
+                return row
             if event:
                 self.table.learn([event])
-                if self.table.width:
-                    return row
         return len(features)
 
     def _judge(self, block: Block) -> list[Finding]:

@@ -139,6 +139,10 @@ class KafkaReader:
         """Say whether the last stable offset that a broker told was reached."""
         return partition in self._ends and self._positions[partition] >= self._ends[partition]
 
+    def lag(self, partition: TopicPartition) -> int:
+        """Count the offsets up to the last stable one that a broker told, those of control records included."""
+        return max(self._ends.get(partition, 0) - self._positions[partition], 0)
+
     async def begin_offsets(self) -> dict[TopicPartition, int]:
         """Say the first offset that each partition still holds."""
         async with bounded(self._limit_ms, "asking for first offsets"):

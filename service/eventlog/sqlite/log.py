@@ -175,6 +175,10 @@ class SqliteReader:
         """Say whether all was taken that the last fetch, or `end_offsets`, saw."""
         return partition in self._ends and self._positions[partition] >= self._ends[partition]
 
+    def lag(self, partition: TopicPartition) -> int:
+        """Count the offsets that the last fetch, or `end_offsets`, saw in front of the position."""
+        return max(self._ends.get(partition, 0) - self._positions[partition], 0)
+
     async def begin_offsets(self) -> dict[TopicPartition, int]:
         """Say the first offset that each partition still holds."""
         found = await self._log.reading.run(extents, list(self._positions))

@@ -1,0 +1,109 @@
+"""`python -m benchmarks.detection_quality [--table A..F] [--quick] [--json DIR] [--markdown FILE]`.
+
+Each table is measured, kept as JSON in DIR, and all tables that are there are written as Markdown: a table can be
+measured again by itself. `--quick` looks whether everything runs, with sizes from which nothing can be concluded.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.detection_quality import table_a, table_b, table_c, table_d, table_e, table_f
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+JSON = ROOT / ".cache" / "detection_quality"
+DOCUMENT = ROOT / "docs" / "detection-quality.md"
+
+
+class Table(NamedTuple):
+    """One of the six."""
+
+    title: str
+    measure: Callable[..., dict[str, Any]]
+    markdown: Callable[[dict[str, Any]], str]
+
+
+TABLES = {
+    "A": Table(table_a.TITLE, table_a.measure, table_a.markdown),
+    "B": Table(table_b.TITLE, table_b.measure, table_b.markdown),
+    "C": Table(table_c.TITLE, table_c.measure, table_c.markdown),
+    "D": Table(table_d.TITLE, table_d.measure, table_d.markdown),
+    "E": Table(table_e.TITLE, table_e.measure, table_e.markdown),
+    "F": Table(table_f.TITLE, table_f.measure, table_f.markdown),
+}
+
+PREFACE = """# Detection quality
+
+How good the detectors are, and beside what. Written by
+
+    python -m benchmarks.detection_quality
+
+which takes some 25 minutes on two cores (`--table B` measures one table again, `--quick` only looks whether all runs).
+All streams are made from fixed seeds. Where a goal is missed, the table says so. `docs/detectors.md` says which
+detector to use when.
+"""
+
+
+def document(tables: dict[str, dict[str, Any]]) -> str:
+    """Write all tables that were measured."""
+    parts = [PREFACE]
+    for letter, result in sorted(tables.items()):
+        table = TABLES[letter]
+        spent = f"Measured in {result['seconds']:,.0f} s." if "seconds" in result else ""
+        parts.append(f"## {table.title}\n\n{table.markdown(result)}\n\n{spent}".rstrip() + "\n")
+    return "\n".join(parts)
+
+
+def measured(letter: str, *, quick: bool) -> dict[str, Any]:
+    """Measure a table and say how long it took."""
+    began = time.perf_counter()
+    result = TABLES[letter].measure(quick=quick)
+    plain: dict[str, Any] = _plain({**result, "seconds": time.perf_counter() - began})
+    return plain
+
+
+def stored(directory: Path) -> dict[str, dict[str, Any]]:
+    """Read the tables that were measured before."""
+    paths = {letter: directory / f"table-{letter}.json" for letter in TABLES}
+    return {letter: json.loads(path.read_text()) for letter, path in paths.items() if path.exists()}
+
+
+def _plain(value: Any) -> Any:
+    """Replace what JSON has no number for, infinity and nothing at all, by null."""
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.detection_quality", description=__doc__)
+    parser.add_argument("--table", choices=sorted(TABLES), action="append", help="measure this one; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, under a minute; nothing is concluded")
+    parser.add_argument("--json", type=Path, metavar="DIR", help="where tables are kept as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="where the page is written")
+    chosen = parser.parse_args(arguments)
+    # A quick run must not overwrite what a long one measured.
+    directory: Path = chosen.json or (JSON / "quick" if chosen.quick else JSON)
+    page: Path = chosen.markdown or (directory / "tables.md" if chosen.quick else DOCUMENT)
+    directory.mkdir(parents=True, exist_ok=True)
+    for letter in chosen.table or sorted(TABLES):
+        print(f"{TABLES[letter].title} ...", file=sys.stderr, flush=True)
+        result = measured(letter, quick=chosen.quick)
+        print(f"  {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+        (directory / f"table-{letter}.json").write_text(json.dumps(result, indent=1) + "\n")
+        page.write_text(document(stored(directory)))
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

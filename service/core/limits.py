@@ -1,0 +1,73 @@
+"""Limits that were hit, told to people: one operational incident each. What is beyond a limit is counted elsewhere."""
+
+from typing import Final
+
+from detectors.protocol import State
+from schemas.outputs import Evidence
+from service.core.advice import MODELS_SUBJECT
+from service.core.alerting import AlertPolicy
+from service.core.effects import Caused
+from service.core.findings import Finding, Level
+from service.core.roster import Roster
+from service.core.settings import CoreSettings
+
+ALL: Final = "(all)"
+"""Model and version of an alert that is about the whole task."""
+
+_WORDS: Final[dict[str, str]] = {
+    "max_features": "feature names beyond feature_drift.max_features",
+    "max_categories": "category values beyond feature_drift.max_categories, or longer than 256 characters,",
+    "max_classes": "predictions or labels with a class beyond performance.max_classes",
+    "max_segment_values": "outcomes of segment values beyond max_segment_values",
+    "probabilities_dropped": "vectors of probabilities longer than are kept",
+    "max_join_entries": "waiting predictions beyond join.max_entries or join.max_bytes",
+}
+
+
+def limit_finding(name: str, hits: int, sequence: int, now_ms: int) -> Finding:
+    """Say that a limit of a model version was hit so often."""
+    what = _WORDS.get(name, f"values beyond {name}")
+    return _finding(name, hits, 1, f"{hits:,} {what} so far: counted, not watched", sequence, now_ms)
+
+
+class TaskLimits:
+    """The limit that no model's own policy can tell of: how many models there are."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self._max_models = settings.max_models
+        self._alerts = AlertPolicy(ALL, settings.default.alerts)
+        self._told = False
+
+    def tick(self, now_ms: int, sequence: int, roster: Roster) -> list[Caused]:
+        """Tell, once, that events were refused before the record with this number. Call it at each tick."""
+        transitions = self._alerts.tick(now_ms)
+        if not self._told and roster.first_refused is not None and roster.first_refused < sequence:
+            self._told = True
+            summary = f"{self._max_models:,} models or versions are watched; events of further ones are dead letters"
+            finding = _finding(MODELS_SUBJECT, self._max_models, self._max_models, summary, sequence, now_ms)
+            transitions += self._alerts.advance(finding, ALL)
+        return [Caused(sequence, transition.alert) for transition in transitions]
+
+    def snapshot(self) -> State:
+        """Give it as plain data."""
+        return {"version": 1, "told": self._told, "alerts": self._alerts.snapshot()}
+
+    def restore(self, state: State) -> None:
+        """Take over a snapshot."""
+        self._told = state["told"]
+        self._alerts.restore(state["alerts"])
+
+
+def _finding(subject: str, hits: int, limit: int, summary: str, sequence: int, now_ms: int) -> Finding:
+    evidence = Evidence(
+        detector="limit", subject=subject, statistic=float(hits), threshold=float(limit), sample_count=hits
+    )
+    return Finding(
+        sequence=sequence,
+        time_ms=now_ms,
+        kind="operational",
+        subject=subject,
+        level=Level.DRIFT,
+        evidence=(evidence,),
+        summary=summary,
+    )

@@ -1,0 +1,137 @@
+"""Tables of the report."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from service.core.advice import instant
+from service.replay.report.charts import Incident
+from service.replay.score import ModelScore
+
+MAX_ROWS: Final = 500
+"""Incidents and triggers listed; the rest are counted below the table."""
+
+
+def tiles(model: ModelScore) -> str:
+    """Show the few numbers that matter first."""
+    own = model.tallies[0]
+    shown = [
+        (f"{model.events:,}", "events"),
+        (f"{model.outcomes:,}", "labelled"),
+        (f"{own.alarms:,}", "incidents"),
+        *([] if own.detected is None else [(f"{own.detected} of {own.detected + (own.missed or 0)}", "drifts found")]),
+        *([] if own.false_alarms is None else [(f"{own.false_alarms:,}", "false alarms")]),
+        *([] if own.mean_delay_events is None else [(f"{own.mean_delay_events:,.0f}", "events of delay, mean")]),
+        (f"{own.cost.fine_tunes:,}", "requests to train"),
+    ]
+    cells = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in shown)
+    return f'<div class="tiles">{cells}</div>'
+
+
+def detections(model: ModelScore) -> str:
+    """List what happened and what became of it."""
+    rows = [
+        [
+            item.name,
+            _number(item.event),
+            instant(item.time_ms),
+            (item.kind or "").replace("_", " ") if item.detected else "missed",
+            _number(item.delay_events),
+            _number(None if item.delay_ms is None else item.delay_ms / 1000),
+            _number(item.incidents),
+        ]
+        for item in model.detections
+    ]
+    heads = ["what happened", "#at event", "time", "found by", "#delay, events", "#delay, s", "#incidents"]
+    return _table("What happened", heads, rows)
+
+
+def policies(model: ModelScore) -> str:
+    """Compare the monitor with policies that look at nothing."""
+    rows = [
+        [
+            tally.policy,
+            _number(tally.alarms),
+            _number(tally.detected),
+            _number(tally.missed),
+            _number(tally.false_alarms),
+            _number(tally.false_per_10k_events),
+            _number(tally.false_per_day),
+            _number(tally.mean_delay_events),
+            _number(tally.cost.fine_tunes),
+            _number(tally.cost.labels_per_fine_tune),
+            _number(tally.cost.loss_saved),
+            _number(tally.cost.loss_excess),
+        ]
+        for tally in model.tallies
+    ]
+    heads = ["policy", "#alarms", "#found", "#missed", "#false", "#false per 10k events", "#false per day"]
+    heads += ["#delay, events", "#fine-tunes", "#labels each", "#loss saved (estimate)", "#of"]
+    return _table("The monitor beside policies that look at nothing", heads, rows)
+
+
+def incident_table(incidents: Sequence[Incident]) -> str:
+    """List the incidents."""
+    rows = [
+        [
+            instant(incident.first.starts_at_ms),
+            instant(incident.last.ends_at_ms) if incident.last.ends_at_ms is not None else "open",
+            incident.first.kind.replace("_", " "),
+            incident.last.severity,
+            incident.first.model_version,
+            incident.first.summary,
+        ]
+        for incident in incidents[:MAX_ROWS]
+    ]
+    more = len(incidents) - len(rows)
+    return _table("Incidents", ["from", "to", "kind", "severity", "version", "what"], rows, more)
+
+
+def triggers(model: ModelScore) -> str:
+    """List the requests to train."""
+    rows = [
+        [
+            instant(trigger.time_ms),
+            _number(trigger.event),
+            trigger.mode,
+            _number(trigger.labels),
+            _number(trigger.loss_before),
+            _number(trigger.loss_during),
+            _number(trigger.loss_after),
+            (trigger.ended or "").replace("_", " "),
+        ]
+        for trigger in model.triggers[:MAX_ROWS]
+    ]
+    heads = ["time", "#event", "mode", "#labels", "#loss before", "#during", "#after", "ended"]
+    return _table("Requests to train", heads, rows, len(model.triggers) - len(rows))
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], more: int = 0) -> str:
+    """Write a table; a head that begins with # stands over numbers."""
+    if not rows:
+        return ""
+    numeric = [head.startswith("#") for head in heads]
+    top = "".join(_cell("th", head.lstrip("#"), number=number) for head, number in zip(heads, numeric, strict=True))
+    body = "".join(
+        "<tr>" + "".join(_cell("td", cell, number=number) for cell, number in zip(row, numeric, strict=True)) + "</tr>"
+        for row in rows
+    )
+    rest = f'<p class="soft">{more:,} more are not listed.</p>' if more > 0 else ""
+    table = f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"<h3>{escape(title)}</h3>{table}{rest}"
+
+
+def _cell(tag: str, words: str, *, number: bool) -> str:
+    css = ' class="n"' if number else ""
+    if tag == "th":
+        return f'<th{css} data-sort="up">{escape(words)}</th>'
+    value = f' data-value="{escape(words.replace(",", ""))}"' if number else ""
+    return f"<td{css}{value}>{escape(words)}</td>"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) or float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,0 +1,158 @@
+"""Kill the service at random moments, many times, and judge what a reader of committed records then finds."""
+
+import asyncio
+import random
+import signal
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from service.core.intake import Role
+from service.eventlog.protocol import Chunk, TopicPartition
+from service.eventlog.sqlite import SqliteLog
+from service.runtime.topics import prepare_topics
+from tests.chaos.processes import Process, Zygote, kill, producing, start_from_scratch
+from tests.chaos.settings import PARTITIONS, Workplace, configuration, write_configuration
+from tests.simulation.reading import evidence
+from tests.simulation.verifier import Evidence, ViolationError, end_of, verify
+
+FROM_SCRATCH_EVERY = 20
+"""One start in so many is a new interpreter, as a person starts one; the others are forks."""
+
+CATCH_UP_LIMIT_S = 120.0
+EXPECTED_EVENTS = ("task_fenced",)
+
+
+class Chaos(NamedTuple):
+    """What a run did."""
+
+    kills: int
+    seconds: float
+    records: int
+    cuts: int
+    outputs: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills in {self.seconds:.0f} s: {self.records} records, {self.cuts} commits, "
+            f"{self.outputs} outputs, each as it must be, once"
+        )
+
+
+def run(path: Path, *, kills: int, seed: int, seconds: float, per_second: float = 400.0) -> Chaos:
+    """Kill `kills` times, or for `seconds`; then let the service catch up, and verify. Raises ViolationError."""
+    place = Workplace(path)
+    config = configuration(place, seed)
+    write_configuration(place, config)
+    asyncio.run(_prepare(place, seed))
+    began = time.monotonic()
+    done = 0
+    rng = random.Random(seed)
+    with place.said.open("ab") as said:
+        zygote = Zygote(place, said)
+        try:
+            with producing(place, seed, per_second, said):
+                while done < kills and time.monotonic() - began < seconds:
+                    process: Process = start_from_scratch(place, said) if _by_hand(done) else zygote.start()
+                    time.sleep(_lifetime(rng, by_hand=_by_hand(done)))
+                    _expect(kill(process, signal.SIGKILL), -signal.SIGKILL)
+                    done += 1
+            last = start_from_scratch(place, said)
+            asyncio.run(_caught_up(place, seed, last))
+            _expect(kill(last, signal.SIGTERM), 0)
+        finally:
+            zygote.close()
+    _look_for_errors(place)
+    found = asyncio.run(_read(place, seed))
+    source = f"tidegauge/{config.runtime.name}"
+    outputs = sum(verify(each, config.core, config.topics.inputs, source) for each in found)
+    records = sum(len(each.inputs[role]) for each in found for role in Role)
+    return Chaos(done, time.monotonic() - began, records, sum(len(each.cuts) for each in found), outputs)
+
+
+def _by_hand(number: int) -> bool:
+    return number % FROM_SCRATCH_EVERY == FROM_SCRATCH_EVERY - 1
+
+
+def _lifetime(rng: random.Random, *, by_hand: bool) -> float:
+    # Most live long enough to commit a few times; some die while they acquire, and a new interpreter needs a second.
+    return rng.choice((0.05, 0.25, 0.8)) * rng.uniform(0.2, 1.8) + (1.0 if by_hand else 0.0)
+
+
+def _expect(code: int, expected: int) -> None:
+    if code != expected:
+        raise ViolationError(f"a service process ended with {code}, expected {expected}")
+
+
+async def _prepare(place: Workplace, seed: int) -> None:
+    config = configuration(place, seed)
+    log = SqliteLog(place.log)
+    await prepare_topics(log, config.topics, config.core)
+    await log.close()
+
+
+async def _caught_up(place: Workplace, seed: int, process: Process) -> None:
+    topics = configuration(place, seed).topics
+    log = SqliteLog(place.log)
+    deadline = time.monotonic() + CATCH_UP_LIMIT_S
+    while not all([await _stands_at_end(log, number, topics.inputs, topics.steps) for number in range(PARTITIONS)]):
+        if time.monotonic() > deadline:
+            raise ViolationError(f"process {process.pid} has not caught up within {CATCH_UP_LIMIT_S} s")
+        await asyncio.sleep(0.2)
+    await log.close()
+
+
+async def _stands_at_end(log: SqliteLog, partition: int, inputs: tuple[str, ...], steps: str) -> bool:
+    ends = [(await _extent(log, TopicPartition(topic, partition)))[1] for topic in inputs]
+    where = TopicPartition(steps, partition)
+    _, end = await _extent(log, where)
+    reader = await log.reader({where: max(end - 1, 0)})
+    last = [
+        value
+        for chunk in await reader.fetch(max_records=1, wait_ms=0)
+        for key, value in zip(chunk.keys, chunk.values, strict=True)
+        if key == b"cut" and value is not None
+    ]
+    return bool(last) and tuple(end_of(last)) == tuple(ends)
+
+
+async def _extent(log: SqliteLog, where: TopicPartition) -> tuple[int, int]:
+    reader = await log.reader({where: 0})
+    return (await reader.begin_offsets())[where], (await reader.end_offsets())[where]
+
+
+async def _read(place: Workplace, seed: int) -> list[Evidence]:
+    """Read everything as any consumer would."""
+    topics = configuration(place, seed).topics
+    log = SqliteLog(place.log)
+    outputs = (topics.alerts, topics.triggers, topics.metrics, topics.dead_letters)
+    held = {
+        (topic, partition): await _chunks(log, TopicPartition(topic, partition))
+        for topic in (*topics.inputs, *outputs, topics.steps)
+        for partition in range(PARTITIONS)
+    }
+    await log.close()
+    return [evidence(number, topics, lambda topic, partition: held[topic, partition]) for number in range(PARTITIONS)]
+
+
+async def _chunks(log: SqliteLog, where: TopicPartition) -> list[Chunk]:
+    position, end = await _extent(log, where)
+    reader = await log.reader({where: position})
+    chunks: list[Chunk] = []
+    while position < end:
+        chunks += await reader.fetch(max_records=10_000, wait_ms=1000)
+        position = chunks[-1].next_position if chunks else position
+    return chunks
+
+
+def _look_for_errors(place: Workplace) -> None:
+    """A task that fails for good, or of an error that nobody expects, is a bug even where the outputs are right."""
+    for line in place.said.read_bytes().splitlines():
+        try:
+            said = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            raise ViolationError(f"a process wrote {line[:300]!r}") from None
+        if said.get("event") not in EXPECTED_EVENTS:
+            raise ViolationError(f"a process reported {line[:300]!r}")

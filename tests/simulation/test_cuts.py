@@ -1,0 +1,41 @@
+"""A batch may be cut anywhere, on streams with everything that real ones have, and for every kind of model."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import encode
+from service.core.intake import Role
+from service.core.settings import CoreSettings
+from tests.core.stream import Driver, Source
+from tests.simulation.inputs import arrivals
+from tests.simulation.scenario import draw
+
+
+def source(seed: int, predictions: int = 120) -> Source:
+    records = arrivals(random.Random(seed), 0, predictions)
+    return Source(*([record.value for record in records if record.role is role] for role in Role))
+
+
+def outputs(stream: Source, core: CoreSettings, sizes: list[int]) -> list[bytes]:
+    driver, got, turn = Driver(stream, core), [], 0
+    while sum(driver.offer(role, sizes[turn % len(sizes)]) for role in Role):
+        got += driver.drain(max_records=sizes[turn % len(sizes)])
+        turn += 1
+    return [encode(output) for output in got]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 60), min_size=1, max_size=5))
+def test_where_batches_are_cut_changes_no_byte(seed: int, sizes: list[int]) -> None:
+    stream, core = source(seed), draw(seed).config.core
+    assert outputs(stream, core, sizes) == outputs(stream, core, [100_000])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_a_record_at_a_time_gives_what_all_at_once_gives(seed: int) -> None:
+    stream, core = source(seed, predictions=200), draw(seed).config.core
+    assert outputs(stream, core, [1]) == outputs(stream, core, [100_000])
