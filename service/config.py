@@ -16,7 +16,14 @@ from msgspec import Meta
 
 from detectors import registry
 from service.core.metrics.catalogue import METRICS
-from service.core.settings import CoreSettings, ModelProfile, Settings
+from service.core.reference import (
+    MAX_REFERENCE_BYTES,
+    Reference,
+    StoredReferenceError,
+    check_reference,
+    decode_reference,
+)
+from service.core.settings import CoreSettings, ModelProfile, Problem, ReferenceProfile, Settings
 from service.eventlog.kafka_settings import KafkaSettings
 from service.http.settings import HttpSettings
 from service.runtime.settings import RuntimeSettings, TopicSettings
@@ -78,8 +85,11 @@ _Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:t
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
-def load_config(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read and check a configuration; None gives the defaults. Raises ConfigError."""
+def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, *, references: bool = True) -> Config:
+    """Read and check a configuration, and the reference windows that it names; None gives the defaults.
+
+    `references`: false leaves the windows' files alone, for whoever is about to make one. Raises ConfigError.
+    """
     if path is None:
         return Config()
     try:
@@ -89,22 +99,32 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ) 
     if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
     try:
-        data = yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506  (a safe loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    try:
-        return parse_config(data, environment)
+        config = parse_config(read_yaml(text), environment)
+        return with_references(config, path.parent) if references else config
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
+def read_yaml(text: bytes) -> Any:
+    """Read YAML as configurations are read. Raises ConfigError."""
+    try:
+        return yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506  (a safe loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(str(error)) from error
+
+
 def parse_config(data: Any, environment: Mapping[str, str] = os.environ) -> Config:
-    """Check plain data and turn it into a configuration. Raises ConfigError that names the path."""
+    """Check plain data and turn it into a configuration. Raises ConfigError that names the path.
+
+    Files that it names are not read.
+    """
     try:
         config = msgspec.convert({} if data is None else _substitute(data, "$", environment), Config)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error)) from error
     _check_profile(config.core.default, "$.core.default")
+    if config.core.default.reference != ReferenceProfile():
+        raise ConfigError("$.core.default.reference: a reference window is one model's; put it under $.core.models")
     for name, profile in config.core.models.items():
         _check_profile(profile, f"$.core.models.{name}")
     return config
@@ -125,6 +145,58 @@ def _substitute(data: Any, path: str, environment: Mapping[str, str]) -> Any:
         return value
 
     return _VARIABLE.sub(value_of, data)
+
+
+# Reference windows ----------------------------------------------------------------------------------------------------
+
+
+def with_references(config: Config, folder: Path) -> Config:
+    """Read the reference windows that the models' profiles name, relative to a folder. Raises ConfigError."""
+    models = {
+        model_id: _with_reference(profile, f"$.core.models.{model_id}.reference", model_id, folder)
+        for model_id, profile in config.core.models.items()
+    }
+    return msgspec.structs.replace(config, core=msgspec.structs.replace(config.core, models=models))
+
+
+def _with_reference(profile: ModelProfile, where: str, model_id: str, folder: Path) -> ModelProfile:
+    stored = profile.reference
+    if stored.path is None:
+        if stored.data is not None:
+            check_stored(stored.data, profile.problem, f"{where}.data", model_id)
+        return profile
+    if stored.data is not None:
+        raise ConfigError(f"{where}: expected path or data, got both")
+    path = folder / stored.path
+    where = f"{where}.path: {path}"
+    try:
+        if path.stat().st_size > MAX_REFERENCE_BYTES:
+            raise ConfigError(f"{where}: larger than {MAX_REFERENCE_BYTES:,} bytes")
+        data, _ = decode_reference(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{where}: {error.strerror or error}") from error
+    except StoredReferenceError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    check_stored(data, profile.problem, where, model_id)
+    return msgspec.structs.replace(profile, reference=ReferenceProfile(path=stored.path, data=data))
+
+
+def check_stored(data: Any, problem: Problem, where: str, model_id: str) -> Reference:
+    """Say whether a reference window is one that this model can be watched against. Raises ConfigError."""
+    try:
+        reference = check_reference(data)
+    except StoredReferenceError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if reference.model_id != model_id:
+        raise ConfigError(f"{where}: $.model_id: it is of model {reference.model_id!r}, not of {model_id!r}")
+    for values in (reference.predictions, reference.labels):
+        if values is not None and problem != "auto" and values.is_classes != (problem != "regression"):
+            kind = "classes" if values.is_classes else "numbers"
+            raise ConfigError(f"{where}: its window has {kind}, but the model's problem is {problem}")
+    return reference
+
+
+# Checks that the types cannot make ------------------------------------------------------------------------------------
 
 
 def _check_profile(profile: ModelProfile, path: str) -> None:

@@ -26,7 +26,7 @@ class Sizes(NamedTuple):
     runs: int
 
 
-FULL, QUICK = Sizes(50, 50, 400), Sizes(4, 4, 40)
+FULL, QUICK = Sizes(25, 50, 300), Sizes(2, 2, 20)
 
 
 def measure(*, quick: bool = False) -> dict[str, Any]:

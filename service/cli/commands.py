@@ -7,11 +7,13 @@ import typer
 
 from service.cli.backtest import backtest
 from service.cli.demo_command import demo
+from service.cli.diff import diff
 from service.cli.errors import UsageError, plain_errors
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.produce_command import produce
 from service.cli.replay import replay, replay_task
 from service.cli.state_command import state_app
+from service.cli.sweep import sweep, sweep_part
 
 app = typer.Typer(
     help="Watches machine-learning models in production through their event streams: joins predictions with late "
@@ -29,6 +31,9 @@ app.command()(produce)
 app.command()(demo)
 app.command()(replay)
 app.command()(backtest)
+app.command()(sweep)
+app.command()(diff)
+app.command("sweep-part", hidden=True)(sweep_part)
 app.command("replay-task", hidden=True)(replay_task)
 app.add_typer(config_app, name="config")
 app.add_typer(state_app, name="state")

@@ -46,9 +46,10 @@ def _mendable() -> tuple[type[Exception], ...]:
     from service.replay.plan import RangeError  # noqa: PLC0415
     from service.replay.session import RunError  # noqa: PLC0415
     from service.replay.sources import SourceError  # noqa: PLC0415
+    from service.replay.sweep.run import ObjectiveError  # noqa: PLC0415
     from service.replay.truth import TruthError  # noqa: PLC0415
 
     own = (UsageError, ConfigError, LogError, CorruptStateError, NewerStateError)
     # OSError: a port in use, a folder that may not be written, a full disk; its text says which.
     replay = (SourceError, MappingError, DelayError, BoundariesError, TargetError, RangeError, RunError, TruthError)
-    return (*own, *replay, OSError)
+    return (*own, *replay, ObjectiveError, OSError)

@@ -25,8 +25,8 @@ LogFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def configured(config: Path | None, bootstrap: str | None, log: Path | None) -> "Config":
-    """Read the configuration and put the options in it. Raises ConfigError or UsageError."""
+def configured(config: Path | None, bootstrap: str | None, log: Path | None, *, references: bool = True) -> "Config":
+    """Read the configuration and put the options in it; see `load_config`. Raises ConfigError or UsageError."""
     import msgspec  # noqa: PLC0415
 
     from service.config import SqliteSettings, load_config  # noqa: PLC0415
@@ -34,7 +34,7 @@ def configured(config: Path | None, bootstrap: str | None, log: Path | None) -> 
 
     if bootstrap is not None and log is not None:
         raise UsageError("--bootstrap and --log exclude each other: there is one log")
-    settings = load_config(config)
+    settings = load_config(config, references=references)
     if bootstrap is not None:
         changed = {**msgspec.to_builtins(settings.log.kafka), "bootstrap_servers": bootstrap.split(",")}
         try:

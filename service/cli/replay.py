@@ -82,7 +82,7 @@ def replay_task(directory: Path, partition: int) -> None:
 
         from service.cli.replay_work import replay_one  # noqa: PLC0415
 
-        asyncio.run(replay_one(directory, partition, lambda status: typer.echo(orjson.dumps(status))))
+        asyncio.run(replay_one(directory, partition, lambda status: typer.echo(orjson.dumps(tuple(status)))))
 
 
 def _check(

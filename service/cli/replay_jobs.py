@@ -13,28 +13,40 @@ from service.cli.errors import UsageError
 from service.replay.plan import TaskPlan
 from service.replay.run import Report, Status
 
+MAX_TASKS = 1_000_000
+"""More partitions than any topic has: what tells one process's tasks from another's."""
+
 
 async def run_jobs(directory: Path, plans: Sequence[TaskPlan], jobs: int | None, report: Report) -> int:
-    """Replay tasks, `jobs` at a time; give how many records there were. Raises UsageError with what a process said."""
-    room = asyncio.Semaphore(jobs or os.cpu_count() or 1)
+    """Replay tasks in `jobs` processes at a time; give how many records there were."""
+    commands = [("replay-task", str(directory), str(plan.partition)) for plan in plans]
+    return sum(await run_processes(commands, jobs or os.cpu_count() or 1, report))
 
-    async def work(plan: TaskPlan) -> int:
+
+async def run_processes(commands: Sequence[Sequence[str]], jobs: int, report: Report) -> list[int]:
+    """Run commands of this program; give how many records each told of. Raises UsageError with what one said."""
+    room = asyncio.Semaphore(jobs)
+
+    async def work(number: int, command: Sequence[str]) -> int:
         async with room:
-            return await _run_one(directory, plan.partition, report)
+            return await _run_one(number, command, report)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work(plan)) for plan in plans]
-    return sum(task.result() for task in tasks)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work(number, command)) for number, command in enumerate(commands)]
+    except* UsageError as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
-async def _run_one(directory: Path, partition: int, report: Report) -> int:
-    command = ("-m", "service", "replay-task", str(directory), str(partition))
-    records = 0
-    async with _process(command) as process:
+async def _run_one(number: int, command: Sequence[str], report: Report) -> int:
+    records: dict[int, int] = {}
+    async with _process(("-m", "service", *command)) as process:
         async for status in _statuses(process):
-            records = status.records
-            report(status)
-    return records
+            records[status.partition] = status.records
+            # Several processes may be at the same task, each with a share of the configurations.
+            report(status._replace(partition=number * MAX_TASKS + status.partition))
+    return sum(records.values())
 
 
 @contextlib.asynccontextmanager

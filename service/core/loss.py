@@ -71,6 +71,16 @@ class LossMonitor:
         for place in range(len(self.detectors)):
             self._restart(place, 0)
 
+    def close_reference(self, outcomes_so_far: int) -> None:
+        """End the reference window with the outcomes that came; nothing where it is whole, or none came."""
+        if self.reference_mean is not None or not len(self._pending):
+            return
+        self._reference_count = len(self._pending)
+        self._learn(self._pending)
+        self._pending = np.empty(0)
+        for place in range(len(self.detectors)):
+            self._restart(place, outcomes_so_far)
+
     def reference(self) -> State | None:
         """Give the reference window as plain data; None until it is whole."""
         if self.reference_mean is None:

@@ -33,7 +33,7 @@ class ConceptDriftSettings(Settings, frozen=True):
     """Drift of the error stream: the model's loss on labelled outcomes."""
 
     detectors: Annotated[
-        tuple[DetectorSettings, ...], Meta(description="all of them watch; `alert_when` says how many must agree")
+        tuple[DetectorSettings, ...], Meta(description="all of them watch; `alert_on` says which raise an alert")
     ] = (
         DetectorSettings(name="e_sr"),
         DetectorSettings(name="adwin"),

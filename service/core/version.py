@@ -17,13 +17,12 @@ from service.core.limits import limit_finding
 from service.core.loss import LossMonitor
 from service.core.loss_feed import LossFeed
 from service.core.metrics import OutcomeWindow, QuantileHistogram, loss, positive_class, window_metrics
+from service.core.reference import REFERENCE_VERSION
 from service.core.roster import Model
 from service.core.segments import SegmentWindows
 from service.core.settings import PerformanceRule
 
 _VERSION = 1
-
-_REFERENCE_VERSION = 1
 
 _NOW = 1 << 62
 
@@ -272,10 +271,17 @@ class VersionMonitor:
                 (self._breached.add if breached else self._breached.discard)(subject)
                 yield _rule_finding(rule, subject, value, window, sequence, now_ms, breached=breached)
 
+    def close_reference(self) -> None:
+        """End every reference window with what came so far, however short: a stored one has a length of its own."""
+        self.features.close_reference()
+        self.predictions.close_reference(self._classes)
+        self.labels.close_reference(self._classes)
+        self.loss.close_reference(self.window.total)
+
     def reference(self) -> State:
         """Give what was learnt as the reference window, as a stored profile holds it; null where it is not whole."""
         return {
-            "version": _REFERENCE_VERSION,
+            "version": REFERENCE_VERSION,
             "model_id": self._model.model_id,
             "model_version": None,
             "classes": list(self._model.table.names),
@@ -340,9 +346,9 @@ def stored_reference(data: State | None, model_version: str) -> State:
     """
     if data is None or data.get("model_version") not in (None, model_version):
         return {}
-    if data.get("version", 0) > _REFERENCE_VERSION:
+    if data.get("version", 0) > REFERENCE_VERSION:
         raise StateError(
-            f"the reference profile has version {data['version']}; this program knows {_REFERENCE_VERSION}"
+            f"the reference profile has version {data['version']}; this program knows {REFERENCE_VERSION}"
         )
     return {name: part for name, part in data.items() if part is not None}
 

@@ -26,9 +26,9 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     name: str = ""
     model_id: Annotated[str | None, Meta(description="null: every model")] = None
     kinds: Annotated[tuple[DriftKind, ...], Meta(description="kinds of alert that detect it; empty: any")] = ()
-    event: Annotated[int | None, Meta(ge=0, description="the first prediction after it")] = None
+    event: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="the first prediction after it")] = None
     time: Annotated[dt.datetime | int | None, Meta(description="or its event time: ISO 8601, or milliseconds")] = None
-    end_event: Annotated[int | None, Meta(ge=0)] = None
+    end_event: Annotated[int, Meta(ge=0)] | None = None
     end_time: dt.datetime | int | None = None
 
     def __post_init__(self) -> None:

@@ -1,8 +1,10 @@
 """Kill the service at random moments, many times, and judge what a reader of committed records then finds."""
 
 import asyncio
+import contextlib
 import random
 import signal
+import sqlite3
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,9 @@ from tests.simulation.verifier import Evidence, ViolationError, end_of, verify
 
 FROM_SCRATCH_EVERY = 20
 """One start in so many is a new interpreter, as a person starts one; the others are forks."""
+
+LIFE_LIMIT_S = 20.0
+"""A life that writes nothing for so long is ended all the same."""
 
 CATCH_UP_LIMIT_S = 120.0
 EXPECTED_EVENTS = ("task_fenced",)
@@ -41,6 +46,33 @@ class Chaos(NamedTuple):
         )
 
 
+class Moment:
+    """Chooses when to kill, by what the service has written: time alone would say nothing on a busy machine."""
+
+    def __init__(self, place: Workplace, steps: str) -> None:
+        self._db = sqlite3.connect(f"file:{place.log}?mode=ro", uri=True)
+        self._steps = steps
+
+    def wait(self, rng: random.Random) -> None:
+        """Wait for the moment: in three of four cases when this life has written a few records, and a bit."""
+        if rng.random() < 0.25:
+            time.sleep(rng.uniform(0, 0.3))
+            return
+        # A barrier for each task comes first: so some die before their first commit, and most after a few.
+        wanted = self._written() + rng.randint(1, 3 * PARTITIONS)
+        deadline = time.monotonic() + LIFE_LIMIT_S
+        while self._written() < wanted and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(rng.choice((0.0, rng.uniform(0, 0.03))))
+
+    def _written(self) -> int:
+        query = "SELECT sum(end_offset) FROM partitions WHERE topic = ?"
+        return int(self._db.execute(query, (self._steps,)).fetchone()[0])
+
+    def close(self) -> None:
+        self._db.close()
+
+
 def run(path: Path, *, kills: int, seed: int, seconds: float, per_second: float = 400.0) -> Chaos:
     """Kill `kills` times, or for `seconds`; then let the service catch up, and verify. Raises ViolationError."""
     place = Workplace(path)
@@ -50,13 +82,13 @@ def run(path: Path, *, kills: int, seed: int, seconds: float, per_second: float 
     began = time.monotonic()
     done = 0
     rng = random.Random(seed)
-    with place.said.open("ab") as said:
+    with place.said.open("ab") as said, contextlib.closing(Moment(place, config.topics.steps)) as moment:
         zygote = Zygote(place, said)
         try:
             with producing(place, seed, per_second, said):
                 while done < kills and time.monotonic() - began < seconds:
                     process: Process = start_from_scratch(place, said) if _by_hand(done) else zygote.start()
-                    time.sleep(_lifetime(rng, by_hand=_by_hand(done)))
+                    moment.wait(rng)
                     _expect(kill(process, signal.SIGKILL), -signal.SIGKILL)
                     done += 1
             last = start_from_scratch(place, said)
@@ -76,11 +108,6 @@ def _by_hand(number: int) -> bool:
     return number % FROM_SCRATCH_EVERY == FROM_SCRATCH_EVERY - 1
 
 
-def _lifetime(rng: random.Random, *, by_hand: bool) -> float:
-    # Most live long enough to commit a few times; some die while they acquire, and a new interpreter needs a second.
-    return rng.choice((0.05, 0.25, 0.8)) * rng.uniform(0.2, 1.8) + (1.0 if by_hand else 0.0)
-
-
 def _expect(code: int, expected: int) -> None:
     if code != expected:
         raise ViolationError(f"a service process ended with {code}, expected {expected}")
@@ -98,6 +125,7 @@ async def _caught_up(place: Workplace, seed: int, process: Process) -> None:
     log = SqliteLog(place.log)
     deadline = time.monotonic() + CATCH_UP_LIMIT_S
     while not all([await _stands_at_end(log, number, topics.inputs, topics.steps) for number in range(PARTITIONS)]):
+        _look_for_errors(place)
         if time.monotonic() > deadline:
             raise ViolationError(f"process {process.pid} has not caught up within {CATCH_UP_LIMIT_S} s")
         await asyncio.sleep(0.2)

@@ -4,6 +4,7 @@ A region stands between `<!-- made: NAME -->` and `<!-- end -->`.
 """
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,7 +127,8 @@ _PLAIN: dict[type[types.Type], str] = {
 
 def reasons() -> str:
     """List the reasons that decoding gives."""
-    return ", ".join(f"`{reason}`" for reason in get_args(Reason)) + ".\n"
+    text = ", ".join(f"`{reason}`" for reason in get_args(Reason))
+    return textwrap.fill(f"{text}.", WIDTH) + "\n"
 
 
 # Examples -------------------------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ def metric_families() -> dict[str, tuple[str, tuple[str, ...], str]]:
     for family in registry_of(SimpleNamespace(stats={}), 1).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         # Without a task there are no samples to tell the labels; the family keeps them here.
-        found[name] = (family.type, tuple(family._labelnames), family.documentation)
+        found[name] = (family.type, tuple(vars(family)["_labelnames"]), family.documentation)
     return found
 
 

@@ -26,8 +26,6 @@ STEP_MS = 10_000
 LABEL_DELAY_MS = 30 * 60_000
 CHANGE, COUNT = 1500, 2700
 MODEL = "churn"
-SHOWN_MS = 1_740_020_400_000
-"""The metric snapshot that is shown: the last of version 7, 2025-02-20T03:00:00Z."""
 CONFIG = """\
 core:
   models:
@@ -168,18 +166,18 @@ def _published(topic: str, key: bytes | None, headers: Headers, value: bytes | N
 def examples(published: list[Published]) -> dict[str, Published]:
     """Choose the records that the page shows: name to record."""
 
-    def first(topic: str, **fields: Any) -> Published:
-        return next(
+    def all_of(topic: str, **fields: Any) -> list[Published]:
+        return [
             record
             for record in published
             if record.topic == topic and fields.items() <= msgspec.to_builtins(record.event).items()
-        )
+        ]
 
     return {
-        "alert_firing": first("tidegauge.alerts", kind="concept_drift", state="firing"),
-        "alert_resolved": first("tidegauge.alerts", kind="concept_drift", state="resolved"),
-        "trigger_requested": first("tidegauge.triggers", state="requested"),
-        "trigger_completed": first("tidegauge.triggers", state="completed"),
-        "metric_snapshot": first("tidegauge.metrics", model_version="7", event_time_ms=SHOWN_MS),
-        "dead_letter": first("tidegauge.dead-letters"),
+        "alert_firing": all_of("tidegauge.alerts", kind="concept_drift", state="firing")[0],
+        "alert_resolved": all_of("tidegauge.alerts", kind="concept_drift", state="resolved")[0],
+        "trigger_requested": all_of("tidegauge.triggers", state="requested")[0],
+        "trigger_completed": all_of("tidegauge.triggers", state="completed")[0],
+        "metric_snapshot": all_of("tidegauge.metrics", model_version="7")[-1],
+        "dead_letter": all_of("tidegauge.dead-letters")[0],
     }

@@ -135,6 +135,6 @@ async def test_each_of_the_listed_rights_is_needed(secured: Secured, root: Kafka
     guest = log_as(secured, "guest", "guest-secret")
     wrong = await what_goes_wrong(guest, config)
     assert wrong is not None, rules[left_out]
-    assert "uthoriz" in wrong or "missing topics" in wrong, wrong
+    assert "uthoriz" in wrong or "topics are missing" in wrong, wrong
     await guest.close()
     await root.close()

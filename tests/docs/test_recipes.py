@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -86,7 +87,8 @@ def test_an_alert_becomes_what_alertmanager_takes() -> None:
     assert firing["labels"] == resolved["labels"]
     assert firing["labels"]["alertname"] == "ModelConceptDrift"
     assert all(isinstance(text, str) for part in ("labels", "annotations") for text in firing[part].values())
-    assert firing["startsAt"] == "2025-02-20T02:08:30+00:00"
+    starts_at_ms = datetime.fromisoformat(firing["startsAt"]).timestamp() * 1000
+    assert starts_at_ms == golden()["alert_firing"]["value"]["starts_at_ms"]
     assert "endsAt" not in firing
     assert resolved["endsAt"] > resolved["startsAt"]
 

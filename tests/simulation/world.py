@@ -176,10 +176,17 @@ class World:
         """Hand out overlapping, incomplete and needless shares now and then: assignments are only hints."""
         while not self.calm.is_set():
             await asyncio.sleep(self.rng.expovariate(0.5))
-            group = self.log.group(self.config.runtime.group)
             if self.rng.random() < 0.5 and not self.calm.is_set():
-                shares = {name: self._any_tasks() for name in group.members}
-                group.dictate(shares)
+                self._dictate({name: self._any_tasks() for name in self._members()})
+
+    def _members(self) -> list[str]:
+        actors = [actor.member for actor in self._actors if actor.member is not None]
+        known = self.log.group(self.config.runtime.group).members if actors else {}
+        return sorted(known)
+
+    def _dictate(self, shares: dict[str, frozenset[int]]) -> None:
+        if shares:
+            self.log.group(self.config.runtime.group).dictate(shares)
 
     def _any_tasks(self) -> frozenset[int]:
         return frozenset(task for task in range(self.scenario.partitions) if self.rng.random() < 0.6)
@@ -209,14 +216,9 @@ class World:
         self.calm.set()
         for actor in self._actors:
             actor.calm()
-        group = self.log.group(self.config.runtime.group)
-        members = sorted(group.members)
-        group.dictate(
-            {
-                name: frozenset(range(place, self.scenario.partitions, len(members)))
-                for place, name in enumerate(members)
-            }
-        )
+        members = self._members()
+        shares = (frozenset(range(place, self.scenario.partitions, len(members))) for place in range(len(members)))
+        self._dictate(dict(zip(members, shares, strict=True)))
 
     async def _catch_up(self) -> None:
         deadline = asyncio.get_running_loop().time() + CALM_LIMIT_S

@@ -86,6 +86,15 @@ class PendingRows:
         """Count the first block as gone: the reference window came from elsewhere."""
         self.number = 1
 
+    def close_first(self) -> Float:
+        """End the first block with the rows that are put by, and give them: shape (count, width), count > 0."""
+        rows = self.rows
+        self._rows = np.empty((0, 0))
+        self.number = 1
+        self._taken += self.count
+        self.count = 0
+        return rows
+
     def append(self, rows: Float, times: RowTimes) -> Block | None:
         """Put rows by, shape (n, width) with 0 < n <= room, and give the block once it is whole.
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from detectors.protocol import State
 from schemas.events import FeatureValue
-from service.core.columns import Predictions
+from service.core.columns import Float, Predictions
 from service.core.findings import Finding
 from service.core.inputs.blocks import Block, PendingRows, RowTimes
 from service.core.inputs.drift import DriftMonitor
@@ -88,11 +88,19 @@ class FeatureMonitor:
     def _judge(self, block: Block) -> list[Finding]:
         if block.number > 0:
             return self._drift.observe(block, self.table) + self._quality.observe(block, self.table)
-        if self._settings.enabled:
-            self._drift.learn(block.rows, self.table)
-        if self._quality_settings.enabled:
-            self._quality.learn(block.rows, self.table)
+        self._learn(block.rows)
         return []
+
+    def _learn(self, rows: Float) -> None:
+        if self._settings.enabled:
+            self._drift.learn(rows, self.table)
+        if self._quality_settings.enabled:
+            self._quality.learn(rows, self.table)
+
+    def close_reference(self) -> None:
+        """End the reference window with the events that came; nothing where it is whole, or none came."""
+        if not self.is_ready and self._pending.count:
+            self._learn(self._pending.close_first())
 
     @property
     def is_ready(self) -> bool:

@@ -80,6 +80,11 @@ class ValueMonitor:
             start = end
         return findings
 
+    def close_reference(self, classes: Sequence[str] | None) -> None:
+        """End the reference window with the values that came; nothing where it is whole, or none came."""
+        if not self._drift.is_ready and self._pending.count:
+            self._drift.learn(self._pending.close_first(), _ValueSchema(self._names, classes))
+
     def drift(self) -> dict[str, float | None]:
         """Give per column the distance of the current window divided by its threshold, for metric snapshots."""
         return self._drift.drift(_ValueSchema(self._names, None))

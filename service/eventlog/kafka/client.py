@@ -118,5 +118,27 @@ async def bounded(timeout_ms: int, doing: str) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise UnavailableError(f"{doing}: no answer within {timeout_ms} ms") from error
+    except asyncio.CancelledError as error:
+        # aiokafka 0.14 cancels tasks of its own and awaits them, and where one of them was waiting for its next try
+        # that CancelledError comes out here. Nobody has cancelled us; passed on it would end our caller for good.
+        if was_cancelled():
+            raise
+        raise UnavailableError(f"{doing}: given up by the client") from error
     except BROKER_ERRORS as error:
         raise in_our_words(error, doing) from error
+
+
+def was_cancelled() -> bool:
+    """Say whether somebody has asked the running task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def drop_connections(client: Any, limit_ms: int) -> None:
+    """Close the connections of a consumer or producer whose `stop` did not come to its end. Never raises."""
+    try:
+        async with bounded(limit_ms, "closing connections"):
+            await client.close()
+    except LogError:
+        # What does not close in time is dropped with its object.
+        return

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, ProducerClosed
 
 from service.eventlog.errors import LogError
-from service.eventlog.kafka.client import bounded, connection_options
+from service.eventlog.kafka.client import bounded, connection_options, drop_connections
 from service.eventlog.kafka.topics import Topics
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import NewRecord, TopicPartition
@@ -17,6 +17,10 @@ from service.eventlog.records import BATCH_OVERHEAD_BYTES, by_partition, record_
 
 RETRY_BACKOFF_MS = 20
 """A transaction that follows another at once is told to try again while that one completes: some 20 to 30 ms."""
+
+DISCARD_LIMIT_MS = 1_000
+"""A producer that works stops in milliseconds. One that looks for a dead broker would do so until it is cancelled, and
+whoever wants to acquire the task again waits for it."""
 
 
 def new_producer(settings: KafkaSettings, secrets: KafkaSecrets, **more: Any) -> AIOKafkaProducer:
@@ -119,15 +123,12 @@ async def send(producer: AIOKafkaProducer, plans: Sequence[Sequence[Batch]]) -> 
 async def discard(producer: AIOKafkaProducer, limit_ms: int) -> None:
     """Close a producer that may be broken, in a bounded time. Never raises."""
     fail_batches(producer)
+    limit_ms = min(limit_ms, DISCARD_LIMIT_MS)
     try:
         async with bounded(limit_ms, "closing a producer"):
             await producer.stop()
     except LogError:
-        try:
-            async with bounded(limit_ms, "closing a producer's connections"):
-                await producer.client.close()
-        except LogError:
-            return
+        await drop_connections(producer.client, limit_ms)
 
 
 def fail_batches(producer: AIOKafkaProducer) -> None:

@@ -11,7 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError as KafkaOffsetOutOfRangeError
 from aiokafka.structs import TopicPartition as KafkaTopicPartition
 
 from service.eventlog.errors import LogError, OffsetOutOfRangeError, UnreadableRecordError
-from service.eventlog.kafka.client import bounded, connection_options
+from service.eventlog.kafka.client import bounded, connection_options, drop_connections
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import Chunk, TopicPartition
 from service.eventlog.rotation import Rotation
@@ -200,8 +200,8 @@ async def close_consumer(consumer: AIOKafkaConsumer, limit_ms: int) -> None:
         async with bounded(limit_ms, "closing a consumer"):
             await consumer.stop()
     except LogError:
-        # Connections that do not close in time are dropped with the object; there is nothing to lose in a reader.
-        return
+        # There is nothing to lose in a reader, but its connections would stay open.
+        await drop_connections(consumer._client, limit_ms)  # noqa: SLF001
 
 
 def as_chunk(where: TopicPartition, records: Sequence[Any], next_position: int) -> Chunk:

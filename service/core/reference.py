@@ -1,0 +1,234 @@
+"""A reference window at rest: the JSON that `tidegauge profile build` writes and `core.models.*.reference` names.
+
+The monitors give and take its parts as plain data. These structs are the layout of that data, so that a file that was
+damaged, or edited by hand, is refused with the path of what is wrong before any monitor trusts it.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+import orjson
+from msgspec import Meta
+
+from service.core.inputs.quality_reference import PROBLEMS
+
+REFERENCE_VERSION: Final = 1
+"""Of the whole. It rises only if an older program could not use what is written."""
+
+MAX_REFERENCE_BYTES: Final = 100_000_000
+"""A longer one is refused: 500 features of 100 bins take 2.5 MB, 10,000 such features 50 MB."""
+
+_EXTRA: Final = 2
+"""Columns of a count matrix behind the bins: unseen and missing (`detectors.histogram`)."""
+
+Whole = Annotated[int, Meta(ge=0)]
+Part = Annotated[int, Meta(ge=1, le=1)]
+"""Version of a part: there is only 1 of each so far."""
+
+
+class StoredReferenceError(ValueError):
+    """A stored reference window cannot be used; the message begins with the path of what is wrong."""
+
+
+class Bins(msgspec.Struct, frozen=True):
+    """Where the values of one column go."""
+
+    edges: tuple[float, ...]
+    bin_of: tuple[Whole, ...]
+    bins: Annotated[int, Meta(ge=1)]
+    low: float
+    high: float
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Counts of a window, a row a column of the events; see `detectors.histogram`."""
+
+    version: Part
+    name: str
+    categorical: tuple[bool, ...]
+    counts: tuple[tuple[Whole, ...], ...]
+    positions: tuple[tuple[float, ...], ...]
+    spread: tuple[float, ...]
+    features: tuple[Bins, ...]
+
+    @property
+    def sample_count(self) -> int:
+        """Events in the window."""
+        return sum(self.counts[0]) if self.counts else 0
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """What drift is judged against."""
+
+    histogram: Histogram
+    before: tuple[float | str | None, ...]
+    """Of each column the mean, or its most frequent category with its share."""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Names and kinds of the features."""
+
+    version: Part
+    names: tuple[str, ...]
+    categories: tuple[tuple[str, ...] | None, ...]
+    """Names by code; null where the feature is numeric."""
+    undecided: tuple[Whole, ...]
+    unwatched: tuple[str, ...]
+    features_over_limit: Whole
+    categories_over_limit: Whole
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """What data quality is judged against."""
+
+    total: Annotated[int, Meta(ge=1)]
+    counts: tuple[Whole, ...]
+    """Events with each problem of each feature, problem by problem."""
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    categories: tuple[float | None, ...]
+
+
+class Features(msgspec.Struct, frozen=True):
+    """The features' window."""
+
+    version: Part
+    table: Table
+    drift: Drift | None
+    quality: Quality | None
+
+    @property
+    def sample_count(self) -> int:
+        """Events in the window."""
+        if self.quality is not None:
+            return self.quality.total
+        return 0 if self.drift is None else self.drift.histogram.sample_count
+
+
+class Values(msgspec.Struct, frozen=True):
+    """The window of predictions and their scores, or of labels."""
+
+    version: Part
+    drift: Drift
+
+    @property
+    def sample_count(self) -> int:
+        """Values in the window."""
+        return self.drift.histogram.sample_count
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether the values are classes; else they are numbers."""
+        return any(self.drift.histogram.categorical[:1])
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """The window of the loss; regression: in the label's unit, with what its cap makes of it in `scaled`."""
+
+    count: Annotated[int, Meta(ge=1)]
+    mean: Annotated[float, Meta(ge=0)]
+    std: Annotated[float, Meta(ge=0)]
+    cap: Annotated[float, Meta(gt=0)]
+    scaled: tuple[Annotated[float, Meta(ge=0, le=1)], Annotated[float, Meta(ge=0)]]
+    """Mean and variance of the losses as detectors see them."""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A stored reference window. A part that is null is learnt from the first events."""
+
+    version: Annotated[int, Meta(ge=1)]
+    model_id: Annotated[str, Meta(min_length=1)]
+    classes: tuple[str, ...]
+    """Names of the model's classes by code; empty for a regression."""
+    model_version: str | None = None
+    """It is for this version alone; null: for every one."""
+    features: Features | None = None
+    predictions: Values | None = None
+    labels: Values | None = None
+    loss: Loss | None = None
+
+
+def encode_reference(data: Any) -> bytes:
+    """Write a reference window: the same one, the same bytes. Raises StoredReferenceError where it cannot be used."""
+    encoded = orjson.dumps(data, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+    decode_reference(encoded)
+    return encoded
+
+
+def decode_reference(encoded: bytes) -> tuple[dict[str, Any], Reference]:
+    """Read a reference window: as plain data, and checked. Raises StoredReferenceError."""
+    if len(encoded) > MAX_REFERENCE_BYTES:
+        raise StoredReferenceError(f"$: {len(encoded):,} bytes are more than {MAX_REFERENCE_BYTES:,}")
+    try:
+        data = orjson.loads(encoded)
+    except orjson.JSONDecodeError as error:
+        raise StoredReferenceError(f"$: not JSON: {error}") from error
+    return data, check_reference(data)
+
+
+def check_reference(data: Any) -> Reference:
+    """Check plain data as a whole. Raises StoredReferenceError."""
+    if not isinstance(data, dict) or not isinstance(data.get("version"), int):
+        raise StoredReferenceError("$: expected an object with a version, as `tidegauge profile build` writes it")
+    if data["version"] > REFERENCE_VERSION:
+        raise StoredReferenceError(
+            f"$.version: {data['version']} was written by a newer program; this one knows {REFERENCE_VERSION}"
+        )
+    try:
+        reference = msgspec.convert(data, Reference)
+    except msgspec.ValidationError as error:
+        raise StoredReferenceError(str(error)) from error
+    if reference.features is not None:
+        _check_features(reference.features)
+    for values, path, columns in ((reference.predictions, "$.predictions", 2), (reference.labels, "$.labels", 1)):
+        if values is not None:
+            _check_drift(values.drift, f"{path}.drift", columns)
+    return reference
+
+
+def _check_features(features: Features) -> None:
+    table, path = features.table, "$.features"
+    watched = len(table.names)
+    _expect(f"{path}.table.categories", watched, table.categories)
+    if any(place >= watched for place in table.undecided):
+        raise StoredReferenceError(f"{path}.table.undecided: expected numbers below {watched}")
+    # Features that came behind a whole window are known, and not in it.
+    if features.drift is not None:
+        _check_drift(features.drift, f"{path}.drift", min(watched, len(features.drift.before)))
+    if features.quality is not None:
+        columns = min(watched, len(features.quality.low))
+        _expect(f"{path}.quality.counts", len(PROBLEMS) * columns, features.quality.counts)
+        for name in ("low", "high", "categories"):
+            _expect(f"{path}.quality.{name}", columns, getattr(features.quality, name))
+
+
+def _check_drift(drift: Drift, path: str, columns: int) -> None:
+    histogram = drift.histogram
+    _expect(f"{path}.before", columns, drift.before)
+    path = f"{path}.histogram"
+    if histogram.name != "reference_histogram":
+        raise StoredReferenceError(f"{path}.name: expected reference_histogram, got {histogram.name!r}")
+    for name in ("features", "categorical", "counts", "positions", "spread"):
+        _expect(f"{path}.{name}", columns, getattr(histogram, name))
+    width = max((column.bins for column in histogram.features), default=1)
+    for place, column in enumerate(histogram.features):
+        _expect(f"{path}.counts[{place}]", width + _EXTRA, histogram.counts[place])
+        _expect(f"{path}.positions[{place}]", width, histogram.positions[place])
+        _check_bins(column, f"{path}.features[{place}]", categorical=histogram.categorical[place])
+
+
+def _check_bins(column: Bins, path: str, *, categorical: bool) -> None:
+    if np.any(np.diff(column.edges) <= 0):
+        raise StoredReferenceError(f"{path}.edges: expected numbers that rise")
+    _expect(f"{path}.bin_of", len(column.edges) if categorical else 0, column.bin_of)
+    if any(place >= column.bins for place in column.bin_of):
+        raise StoredReferenceError(f"{path}.bin_of: expected numbers below {column.bins}")
+    if not categorical and column.bins != len(column.edges) + 1:
+        raise StoredReferenceError(f"{path}.bins: expected {len(column.edges) + 1} for {len(column.edges)} edges")
+
+
+def _expect(path: str, count: int, found: Sequence[object]) -> None:
+    if len(found) != count:
+        raise StoredReferenceError(f"{path}: expected {count} entries, got {len(found)}")
