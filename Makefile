@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 BOOTSTRAP ?= 127.0.0.1:9092
 
-.PHONY: help setup demo demo-kafka test test-fast check lint format schemas bench chaos kafka kafka-stop clean
+.PHONY: help setup demo demo-kafka test test-fast check lint format schemas bench simulate chaos fuzz kafka kafka-stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,15 @@ schemas: $(DEV) ## write schemas/generated anew
 
 bench: $(DEV) ## measure: the monitor against orjson.loads, the service against a bare consumer
 	$(BIN)/python -m benchmarks --json
+
+simulate: $(DEV) ## seeded faults on the log in memory, 5,000 seeds; SEEDS=n for another number
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),5000)
+
+chaos: $(DEV) ## kill -9 of real service processes on the embedded log, 1,000 times; KILLS=n for another number
+	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),1000)
+
+fuzz: $(DEV) ## ten million broken records through codec and task; RECORDS=n for another number
+	$(BIN)/python -m tests.fuzz --records $(or $(RECORDS),10000000)
 
 kafka: ## start a local Kafka broker on port 9092 (no Docker needed)
 	$(PY) scripts/kafka_broker.py start --dir .cache/kafka --port 9092

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.core.columns import LABEL_ROW, PREDICTION_ROW
-from service.core.join import JoinBuffer, JoinOps, hash_keys
+from service.core.join import JoinBuffer, JoinOps, Spill, hash_keys
 from service.core.settings import JoinSettings
+from service.runtime.spill import spill_of
 
 Keys = NDArray[np.uint64]
 BATCH = 4096
@@ -102,10 +103,10 @@ def numbers(count: int) -> Iterator[NDArray[np.uint64]]:
         yield np.arange(start, min(start + BATCH, count), dtype=np.uint64)
 
 
-def waiting(count: int) -> dict[str, float]:
+def waiting(count: int, spill: Spill | None) -> dict[str, float]:
     """Measure `count` waiting predictions: memory, labels in random order, commit, expiry, snapshot, restore."""
     settings = JoinSettings(max_entries=2 * count, max_bytes=400 * count)
-    before, buffer = resident_bytes(), JoinBuffer(settings)
+    before, buffer = resident_bytes(), JoinBuffer(settings, spill=spill)
     times = [_applied(buffer, ops(keys_of(part), PREDICTIONS)) for part in numbers(count)]
     gc.collect()
     result = {
@@ -153,13 +154,13 @@ def _durable(settings: JoinSettings, buffer: JoinBuffer) -> dict[str, float]:
     return {"snapshot_s": snapshot_s, "snapshot_bytes": total, "restore_s": restore_s, "blocks": len(blocks)}
 
 
-def measure(entries: int) -> dict[str, object]:
+def measure(entries: int, spill: Spill | None = None) -> dict[str, object]:
     """Measure everything."""
     return {
         **hashing(),
         "predictions_then_labels": [batches(size) for size in (16, 256, 1000, 2000, 4096, 5000)],
         "interleaved": [mixed(size) for size in (256, 4096)],
-        "waiting": [waiting(count) for count in sorted({min(entries, 1_000_000), entries})],
+        "waiting": [waiting(count, spill) for count in sorted({min(entries, 1_000_000), entries})],
     }
 
 
@@ -168,8 +169,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--entries", type=int, default=10_000_000, help="waiting predictions at most")
+    parser.add_argument("--spill", type=Path, metavar="DIR", help="keep rows in files of this directory")
     options = parser.parse_args()
-    result = measure(options.entries)
+    spill = None if options.spill is None else spill_of(JoinSettings(spill_above_entries=0), options.spill)
+    result = measure(options.entries, spill)
     if options.json:
         print(json.dumps(result))
         return

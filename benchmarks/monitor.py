@@ -1,7 +1,7 @@
 """The whole monitor on one core against `orjson.loads` of the same bytes, in the same run.
 
 The monitor: bytes are decoded, merged, joined, watched by everything that the default profile switches on, and what
-comes out is encoded for its topics. Rounds of both alternate, so that a busy machine slows both, and CPU time is what is
+comes out is encoded for its topics. Rounds of both alternate, so that a busy machine slows both, and CPU time is
 measured. The ratio is that of the totals: metric snapshots fall due in few rounds, and a median would leave them out.
 Before the first round every model has its reference windows.
 """

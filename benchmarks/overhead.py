@@ -1,8 +1,10 @@
 """What exactly-once costs: throughput with commits against without, a snapshot of everything, and its recovery.
 
-Both runs are the same service over the same records of many models; the one without commits is told to commit but once,
-at the end. A snapshot is what the graceful stop writes: all models have changed since the last. A service snapshots
-every `snapshot_interval_ms`, so its share of the time is added to that of the commits.
+Both runs are the same service over the same records of many models, from its empty state until the core has seen the
+last record; the one without commits is told to commit but once, at the end. A snapshot is what the graceful stop
+writes: all models have changed since the last. A service snapshots every `snapshot_interval_ms`, so its share of the
+time is added to that of the commits. Recovery is that of a service which stopped gracefully: one that was killed also
+works again through what came since its last snapshot, at the speed of the monitor.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.events import Workload
-from benchmarks.monitor import many_models
+from benchmarks.monitor import MANY_RATE, many_models
 from benchmarks.running import (
     Inputs,
     Spent,
@@ -50,8 +52,10 @@ async def with_commits(log: Log, inputs: Inputs, models: int) -> Run:
     config = configured(inputs, many_models(models))
     async with running(log, config) as worker:
         watch = Stopwatch()
+        await watched(worker, inputs)
+        work = watch.read()
         await committed(worker, inputs)
-        work, watch = watch.read(), Stopwatch()
+        watch = Stopwatch()
     stop, watch = watch.read(), Stopwatch()
     async with running(log, config):
         return Run(work, stop, watch.read())
@@ -70,7 +74,7 @@ async def measure(kind: str, models: int, predictions: int, rounds: int = ROUNDS
     runs, bare = [], []
     with tempfile.TemporaryDirectory() as directory:
         async with carrier(kind, Path(directory)) as (log, _):
-            inputs = await filled(log, Workload(models=models, events_per_second=10_000), predictions)
+            inputs = await filled(log, Workload(models=models, events_per_second=MANY_RATE), predictions)
             for _ in range(rounds):
                 runs.append(await with_commits(log, inputs, models))
                 bare.append(await without_commits(log, inputs, models))

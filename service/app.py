@@ -17,6 +17,7 @@ from service.eventlog.kafka_settings import KafkaSecrets
 from service.eventlog.protocol import Log
 from service.runtime.context import TaskContext
 from service.runtime.settings import TaskId
+from service.runtime.spill import spill_of
 from service.runtime.stats import TaskStats
 from service.runtime.topics import prepare_topics
 from service.runtime.worker import Worker
@@ -95,6 +96,7 @@ async def run_service(config: Config, stopping: asyncio.Event, carrier: Log | No
 
 def make_worker(config: Config, carrier: Log, partitions: int) -> Worker:
     """Wire a worker to a log."""
+    spill = spill_of(config.core.join, Path(config.runtime.spill_directory))
 
     def context(partition: int, stats: TaskStats) -> TaskContext:
         if partition >= partitions:
@@ -103,7 +105,7 @@ def make_worker(config: Config, carrier: Log, partitions: int) -> Worker:
                 "between them. Stop the service and read what it says of its state when it starts again"
             )
         task_id = TaskId(config.runtime.name, config.runtime.group, partition)
-        return TaskContext(task_id, carrier, config.topics, config.core, config.runtime, partitions, stats)
+        return TaskContext(task_id, carrier, config.topics, config.core, config.runtime, partitions, stats, spill)
 
     return Worker(carrier, config.topics, config.runtime, context)
 
@@ -121,7 +123,10 @@ def configure_logging(settings: LoggingSettings) -> None:
     """Send structured log lines to standard error."""
     as_console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if as_console else structlog.processors.JSONRenderer()
+        # Plain tracebacks: the pretty ones show local variables, and with them secrets.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_console
+        else structlog.processors.JSONRenderer()
     )
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,

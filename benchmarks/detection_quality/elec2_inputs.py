@@ -35,14 +35,10 @@ def markdown(inputs: dict[str, Any]) -> str:
         + " |"
         for name in inputs["names"]
     ]
-    return "\n".join(
-        [
-            f"Elec2's inputs, watched by `FeatureDriftTest` (reference: the first {REFERENCE:,} rows, blocks of {BLOCK}, "
-            "one false incident in 1,000,000 events for all inputs together). Prices and demand have seasons, which "
-            f"{REFERENCE:,} rows (six weeks) do not hold: those that moved before row {inputs['drift']:,} did move.",
-            "",
-            f"| input | constant before row {inputs['drift']:,} | found to drift at row |",
-            "|---|---|---|",
-            *cells,
-        ]
+    about = (
+        f"Elec2's inputs, watched by `FeatureDriftTest` (reference: the first {REFERENCE:,} rows, blocks of {BLOCK}, "
+        "one false incident in 1,000,000 events for all inputs together). Prices and demand have seasons, which "
+        f"{REFERENCE:,} rows (six weeks) do not hold: those that moved before row {inputs['drift']:,} did move."
     )
+    header = f"| input | constant before row {inputs['drift']:,} | found to drift at row |"
+    return "\n".join([about, "", header, "|---|---|---|", *cells])

@@ -3,6 +3,7 @@
 `python frouros_program.py CLASS STREAMS PARAMETERS` prints the alarms as JSON; the formats are those of `Detect.java`.
 """
 
+import importlib
 import json
 import struct
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frouros.detectors import concept_drift
+
+concept_drift = importlib.import_module("frouros.detectors.concept_drift")
 
 
 def streams_in(data: bytes) -> list[list[float]]:

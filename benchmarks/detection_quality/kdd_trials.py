@@ -59,7 +59,9 @@ def kept(number: int, make: Callable[[], dict[tuple[str, str], Episode]]) -> dic
         np.savez_compressed(path, **columns)  # type: ignore[arg-type] # a name is never allow_pickle
     with np.load(path) as stored:
         return {
-            (kind, mode): Episode(*(stored[f"{kind} {mode} {i}"] for i in range(2)), int(stored[f"{kind} {mode} 2"]))
+            (kind, mode): Episode(
+                stored[f"{kind} {mode} 0"], stored[f"{kind} {mode} 1"], int(stored[f"{kind} {mode} 2"])
+            )
             for kind in KINDS
             for mode in MODES
         }

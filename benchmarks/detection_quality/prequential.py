@@ -10,7 +10,7 @@ from benchmarks.detection_quality.datasets import Labelled, Row
 from detectors.protocol import Level
 
 MOST_KEPT = 2_000
-"""Rows that are kept for fine-tuning. Older ones are dropped: the change is estimated within the last 2,000 or is late."""
+"""Rows that are kept for fine-tuning: a change that is estimated to be older is cut there."""
 
 
 class Watcher(Protocol):
@@ -22,7 +22,7 @@ class Watcher(Protocol):
 
 
 class DetectorWatcher:
-    """A detector of ours or river's. Only ours estimate where the change was; with river's a model begins with nothing."""
+    """A detector of ours or river's. Only ours say where the change was; with river's a model begins with nothing."""
 
     def __init__(self, contender: Contender) -> None:
         self._detector = made(contender)
@@ -60,7 +60,7 @@ class Course(NamedTuple):
 
 def run(stream: Labelled, watcher: Watcher, *, until: int | None = None) -> Course:
     """Go through the stream once. On an alarm a new model is trained on the rows since the estimated change."""
-    model, alarms, correct = HoeffdingTreeClassifier(), [], 0
+    model, alarms, correct = _new(), [], 0
     rows, classes = stream.rows[:until], stream.classes[:until]
     for index, (row, label) in enumerate(zip(rows, classes, strict=True)):
         right = model.predict_one(row) == label
@@ -74,8 +74,13 @@ def run(stream: Labelled, watcher: Watcher, *, until: int | None = None) -> Cour
     return Course(alarms, correct / len(rows))
 
 
+def _new() -> Any:
+    """Make an untrained model."""
+    return HoeffdingTreeClassifier()
+
+
 def _trained(rows: Sequence[Row], classes: Sequence[int]) -> Any:
-    model = HoeffdingTreeClassifier()
+    model = _new()
     for row, label in zip(rows, classes, strict=True):
         model.learn_one(row, label)
     return model

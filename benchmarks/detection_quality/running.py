@@ -59,8 +59,12 @@ class RunLength(NamedTuple):
 def run_length(contender: Contender, streams: Sequence[Values]) -> RunLength:
     """Count events and alarms over stable streams."""
     kept = streams[: max(1, round(len(streams) * contender.share))]
-    found = all_alarms(contender, kept)
-    return RunLength(sum(len(stream) for stream in kept), sum(len(places) for places in found))
+    return counted(all_alarms(contender, kept), sum(len(stream) for stream in kept))
+
+
+def counted(found: Sequence[Sequence[int]], events: int) -> RunLength:
+    """Count the alarms that were found in so many events."""
+    return RunLength(events, sum(len(places) for places in found))
 
 
 def _poisson_lower(count: int) -> float:

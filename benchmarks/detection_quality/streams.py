@@ -43,12 +43,12 @@ def dependent_errors(rate: float, phi: float) -> Callable[[np.random.Generator, 
 
 
 def dependent_losses(phi: float) -> Callable[[np.random.Generator, int], Values]:
-    """A loss in [0, 1] with mean .3 and deviation .1 that follows an AR(1) process."""
+    """Give a loss in [0, 1] with mean .3 and deviation .1 that follows an AR(1) process."""
     return lambda rng, n: np.clip(0.3 + 0.1 * autoregressive(rng, n, phi), 0.0, 1.0)
 
 
 def imbalanced_losses(rng: np.random.Generator, n: int) -> Values:
-    """The log loss, clipped at 4 and divided by it, of a good classifier of a class that 2 % of the events have.
+    """Give the log loss, clipped at 4 and divided by it, of a classifier of a class that 2 % of the events have.
 
     Scores are s = sigmoid(-4 + 3 z) for a latent z whose mean is 1.5 where the class is there.
     """

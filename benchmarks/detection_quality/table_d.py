@@ -33,11 +33,11 @@ PUBLISHED = {
 Trials = list[dict[tuple[str, str], Episode]]
 
 
-def measure(*, quick: bool = False) -> dict[str, Any]:
+def measure(*, quick: bool = False, scale: float = 1.0) -> dict[str, Any]:
     """Make the trials, run everyone over them with both signs, and read what was published."""
     if not (datasets.folder() / "elec2").is_dir():
         return {"title": TITLE, "absent": True, "rows": [], "trials": 0, "cases": []}
-    trials = side_by_side(_trial, range(1 if quick else TRIALS), workers=1 if quick else 2)
+    trials = side_by_side(_trial, range(1 if quick else max(2, round(TRIALS * scale))), workers=1 if quick else 2)
     everyone = [c for c in [*_defaults(), *MOA] if available(c.family)]
     if quick:
         everyone = [c for c in everyone if c.name in ("e_sr", "adwin", "cusum", "DDM")]
@@ -54,7 +54,8 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
 
 
 def _defaults() -> list[Contender]:
-    own = [contender._replace(parameters=()) for contender in ours()]
+    """Give everyone with default parameters but the two that take 30 us an event and more: six million are due."""
+    own = [contender._replace(parameters=()) for contender in ours() if contender.name != "betting"]
     return own + [contender for contender in RIVER if contender.name != "KSWIN"]
 
 
@@ -149,7 +150,7 @@ def _in_full(table: dict[str, Any]) -> str:
     lines = [
         "Features permuted, abrupt:",
         "",
-        "| detector | published F1 | published delay | F1, 1 = correct | delay | F1, 1 = error | delay | episodes found | false |",
+        "| detector | published F1 | delay | F1, 1 = correct | delay | F1, 1 = error | delay | found | false |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table["rows"]:

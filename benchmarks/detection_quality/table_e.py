@@ -8,8 +8,8 @@ from benchmarks.detection_quality.elsewhere import available
 TITLE = "E. Conformance: known defects, and ours without them"
 
 
-def measure(*, quick: bool = False) -> dict[str, Any]:
-    """Run every program; those of libraries that cannot be had are marked."""
+def measure(*, quick: bool = False, scale: float = 1.0) -> dict[str, Any]:  # noqa: ARG001 - as all
+    """Run every program; those of libraries that cannot be had are marked. Nothing is scaled."""
     some = [defect for defect in DEFECTS if not quick or defect.library.startswith("river")]
     return {"title": TITLE, "rows": [_row(defect) for defect in some]}
 
@@ -29,10 +29,13 @@ def _row(defect: Defect) -> dict[str, Any]:
 
 def markdown(table: dict[str, Any]) -> str:
     """Write the table."""
-    lines = [
+    about = (
         "The programs are in `benchmarks/detection_quality/conformance.py`: the same values through the library "
         "(river 0.26.1, frouros 0.9.0 and MOA 2024.07 as installed) and through ours. scikit-multiflow 0.5.3 does not "
-        "build with a current numpy: its defects were read in its source.",
+        "build with a current numpy: its defects were read in its source."
+    )
+    lines = [
+        about,
         "",
         "| library | defect | what it does | ours | ours is free of it |",
         "|---|---|---|---|---|",

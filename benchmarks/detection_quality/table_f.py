@@ -80,24 +80,24 @@ WAYS = [
 ]
 
 
-def measure(*, quick: bool = False) -> dict[str, Any]:
+def measure(*, quick: bool = False, scale: float = 1.0) -> dict[str, Any]:
     """Count incidents on stable features, and the delay when one of them shifts."""
     jobs = [(place, features) for place in range(len(WAYS)) for features in FEATURES]
-    found = side_by_side(functools.partial(_measured, quick=quick), jobs)
-    rows = [{"way": way.label, "cells": {}} for way in WAYS]
+    found = side_by_side(functools.partial(_measured, scale=0.02 if quick else scale), jobs)
+    rows: list[dict[str, Any]] = [{"way": way.label, "cells": {}} for way in WAYS]
     for (place, features), cell in zip(jobs, found, strict=True):
         rows[place]["cells"][str(features)] = cell
     return {"title": TITLE, "rows": rows}
 
 
-def _measured(job: tuple[int, int], *, quick: bool) -> dict[str, Any]:
+def _measured(job: tuple[int, int], *, scale: float) -> dict[str, Any]:
     place, features = job
     way = WAYS[place]
-    events = EVENTS[features] // (50 if quick else 1)
-    incidents = sum(_incidents(way, features, events // REFERENCES // BLOCK, number) for number in range(REFERENCES))
-    runs = 3 if quick else DELAY_RUNS
+    blocks = max(2, round(EVENTS[features] * scale) // REFERENCES // BLOCK)
+    incidents = sum(_incidents(way, features, blocks, number) for number in range(REFERENCES))
+    runs = max(3, round(DELAY_RUNS * scale))
     delays = {str(shift): _delay(way, features, shift, runs) for shift in SHIFTS}
-    return {"events": events, "incidents": incidents, "delays": delays}
+    return {"events": blocks * REFERENCES * BLOCK, "incidents": incidents, "delays": delays}
 
 
 def _incidents(way: Way, features: int, blocks: int, number: int) -> int:
@@ -139,12 +139,15 @@ def _drawn(rng: np.random.Generator, events: int, features: int) -> NDArray[np.f
 
 def markdown(table: dict[str, Any]) -> str:
     """Write the table."""
+    about = (
+        f"Normal features, any two correlated by .3, a reference of {REFERENCE:,} events ({REFERENCES} of "
+        f"them), blocks of {BLOCK}. The budget is one false incident in {BUDGET:,.0f} events for the whole model, "
+        "whatever the number of its features. Incidents: blocks in which any feature is said to drift; none does. "
+        "Delay: events until the one feature whose mean shifts by so many deviations is named (median; `>` "
+        f"{DELAY_BLOCKS * BLOCK:,} where most were not)."
+    )
     lines = [
-        f"Normal features, any two correlated by .3, a reference of {REFERENCE:,} events ({REFERENCES} different ones), "
-        f"blocks of {BLOCK}. The budget is one false incident in {BUDGET:,.0f} events for the whole model, whatever the "
-        "number of its features. Incidents: blocks in which any feature is said to drift; none does. Delay: events "
-        "until the one feature whose mean shifts by so many deviations is named (median; `>` "
-        f"{DELAY_BLOCKS * BLOCK:,} where most were not).",
+        about,
         "",
         "| way | features | events | false incidents | events between them | "
         + " | ".join(f"delay, {shift:g}" for shift in SHIFTS)

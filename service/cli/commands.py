@@ -11,6 +11,7 @@ from service.cli.diff import diff
 from service.cli.errors import UsageError, plain_errors
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.produce_command import produce
+from service.cli.profile_command import profile_app
 from service.cli.replay import replay, replay_task
 from service.cli.state_command import state_app
 from service.cli.sweep import sweep, sweep_part
@@ -37,6 +38,7 @@ app.command("sweep-part", hidden=True)(sweep_part)
 app.command("replay-task", hidden=True)(replay_task)
 app.add_typer(config_app, name="config")
 app.add_typer(state_app, name="state")
+app.add_typer(profile_app, name="profile")
 
 
 @app.command()
@@ -130,11 +132,14 @@ def schema(
 def config_check(file: Annotated[Path, typer.Argument(help="The YAML file.")]) -> None:
     """Say whether a configuration can be used, and if not, where it is wrong."""
     with plain_errors():
+        from service.cli.profile_summary import reference_lines  # noqa: PLC0415
         from service.config import load_config  # noqa: PLC0415
 
         settings = load_config(file)
         models = len(settings.core.models)
         typer.echo(f"{file}: fine; carrier {settings.log.carrier}, {models} models with a profile of their own")
+        for line in reference_lines(settings):
+            typer.echo(line)
 
 
 @config_app.command("example")

@@ -10,6 +10,7 @@ import typer
 
 from service.cli.errors import UsageError
 from service.cli.profile_command import OF_FILES
+from service.cli.profile_summary import counts_of, words_of
 from service.cli.replay_options import Given
 from service.cli.replay_progress import Meter, replay_progress
 from service.cli.replay_sources import Opened, opened
@@ -57,29 +58,6 @@ class BuildSummary(NamedTuple):
         }
 
 
-def counts_of(reference: Reference) -> dict[str, int]:
-    """Count what a reference window holds."""
-    features, labels, loss = reference.features, reference.labels, reference.loss
-    predictions = reference.predictions
-    return {
-        "features": 0 if features is None else len(features.table.names),
-        "events": 0 if features is None else features.sample_count,
-        "predictions": 0 if predictions is None else predictions.sample_count,
-        "labels": 0 if labels is None else labels.sample_count,
-        "losses": 0 if loss is None else loss.count,
-    }
-
-
-def words_of(reference: Reference) -> str:
-    """Say in a line what a reference window holds."""
-    counts = counts_of(reference)
-    version = "every version" if reference.model_version is None else f"version {reference.model_version}"
-    return (
-        f"{counts['features']:,} features of {counts['events']:,} events, {counts['predictions']:,} predictions, "
-        f"{counts['labels']:,} labels, {counts['losses']:,} losses, for {version}"
-    )
-
-
 async def build_profile(config: Config, request: BuildRequest) -> BuildSummary:
     """Learn and write. Raises the errors that people can mend."""
     given, meter = request.given, Meter()
@@ -98,7 +76,7 @@ async def build_profile(config: Config, request: BuildRequest) -> BuildSummary:
     except StoredReferenceError as error:
         raise UsageError(f"{request.out}: {error}; lower max_features or max_categories") from error
     draft = request.out.with_name(f"{request.out.name}.draft")
-    draft.write_bytes(encoded)  # nothing waits
+    draft.write_bytes(encoded)
     draft.replace(request.out)
     reference = msgspec.convert(data, Reference)
     return BuildSummary(

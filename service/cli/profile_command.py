@@ -8,7 +8,7 @@ import typer
 from service.cli import produce_command as file
 from service.cli.errors import UsageError, plain_errors
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
-from service.cli.replay_options import RANGE, ModelId, SourceFile
+from service.cli.replay_options import RANGE, ModelId
 
 profile_app = typer.Typer(
     help="Store a reference window, for models that shall be judged from their first event on.",
@@ -32,6 +32,9 @@ OF_FILES = {
 """Options that say how a file is read, with their defaults."""
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="PROFILE.json", help="The file to write.")]
+SourceFile = Annotated[
+    Path | None, typer.Argument(metavar="FILE", help="CSV, JSON Lines (both also .gz) or Parquet; or else --topics.")
+]
 Topics = Annotated[bool, typer.Option("--topics", help="Learn from the topics of the log, not from a file.")]
 ModelVersion = Annotated[
     str | None,
@@ -64,7 +67,9 @@ From = Annotated[
 To = Annotated[str, typer.Option("--to", metavar="WHERE", help="The same.", rich_help_panel=RANGE)]
 Limit = Annotated[
     int,
-    typer.Option(min=100, max=1_000_000, metavar="N", help="Only the first rows; of topics, events and outcomes."),
+    typer.Option(
+        min=100, max=1_000_000, metavar="N", help="Only the first rows of a file, or events and outcomes of the topics."
+    ),
 ]
 
 
@@ -126,6 +131,8 @@ def show(
 def _check(given: dict[str, Any]) -> None:
     if (given["file"] is None) != given["topics"]:
         raise UsageError("expected a FILE or --topics, and not both")
+    if not given["out"].absolute().parent.is_dir():
+        raise UsageError(f"{given['out']}: there is no such folder")
     if given["any_version"] and given["model_version"] is None:
         raise UsageError("--any-version goes with --model-version; without that a window is for every version")
     if given["topics"]:

@@ -73,13 +73,13 @@ def _alert(alert: Alert, head: Text) -> Block:
     head.append(f"{alert.state:<9}", _STATE_STYLES[alert.state]).append(" ")
     head.append(f"{alert.severity:<8}", _SEVERITY_STYLES[alert.severity]).append(" ")
     head.append(alert.alertname, "bold").append("  ").append(_model(alert))
-    details = [Text(_clean(alert.summary))]
+    details = [Text(clean(alert.summary))]
     if alert.state == "resolved":
         if alert.resolution:
-            details = [Text(_clean(f"resolved: {alert.resolution}"))]
+            details = [Text(clean(f"resolved: {alert.resolution}"))]
         return Block(head, details)
     details += [Text(line, "dim") for evidence in alert.evidence for line in _evidence(evidence)]
-    details.append(Text(f"what to do: {_clean(alert.advice)}", "italic"))
+    details.append(Text(f"what to do: {clean(alert.advice)}", "italic"))
     return Block(head, details)
 
 
@@ -87,17 +87,17 @@ def _trigger(trigger: FineTuneTrigger, head: Text) -> Block:
     head.append(f"{trigger.state:<9}", _STATE_STYLES[trigger.state]).append(" ")
     head.append(f"{trigger.mode:<9}", "magenta").append(_model(trigger))
     if trigger.new_model_version is not None:
-        head.append(_clean(f" -> {trigger.new_model_version}"), "bold")
+        head.append(clean(f" -> {trigger.new_model_version}"), "bold")
     head.append(f"  trigger {trigger.trigger_id[:8]}", "dim")
     if trigger.state in ("running", "verifying"):
         return Block(head, [])  # nothing that the request has not said
-    details = [Text(_clean(trigger.reason))]
+    details = [Text(clean(trigger.reason))]
     if trigger.state == "requested":
-        details.append(Text(_clean(trigger.mode_reason), "dim"))
+        details.append(Text(clean(trigger.mode_reason), "dim"))
         where = ", ".join(
             f"{part.topic}[{part.partition}] {part.start_offset:,} to {part.end_offset:,}" for part in trigger.window
         )
-        details.append(Text(_clean(f"training window, {trigger.labels:,} labelled: {where}"), "dim"))
+        details.append(Text(clean(f"training window, {trigger.labels:,} labelled: {where}"), "dim"))
     losses = [("before", trigger.loss_before), ("during", trigger.loss_during), ("after", trigger.loss_after)]
     if trigger.loss_after is not None:
         told = ", ".join(f"{when} {value:.4g}" for when, value in losses if value is not None)
@@ -114,7 +114,7 @@ def _metrics(snapshot: MetricSnapshot, head: Text) -> Text:
     drifted = [(ratio, name) for name, ratio in snapshot.drift.items() if ratio is not None and ratio >= 1.0]
     if drifted:
         names = ", ".join(name for _, name in sorted(drifted, reverse=True)[:NAMED_FEATURES])
-        head.append(_clean(f"  drifted: {names}"), "yellow")
+        head.append(clean(f"  drifted: {names}"), "yellow")
     return head
 
 
@@ -126,7 +126,7 @@ def _values(window: WindowMetrics) -> str:
 
 def _dead_letter(letter: DeadLetter, head: Text) -> Text:
     head.append(f"{letter.reason:<18} ", "red")
-    return head.append(_clean(f"{letter.topic}[{letter.partition}] offset {letter.offset:,}: {letter.message}"))
+    return head.append(clean(f"{letter.topic}[{letter.partition}] offset {letter.offset:,}: {letter.message}"))
 
 
 def _evidence(evidence: Evidence) -> list[str]:
@@ -138,18 +138,18 @@ def _evidence(evidence: Evidence) -> list[str]:
         line += f", changed at {_time(evidence.change_point.event_time_ms)}"
         if evidence.change_point.prediction_offset is not None:
             line += f" (offset {evidence.change_point.prediction_offset:,})"
-    lines = [_clean(line)]
+    lines = [clean(line)]
     for part in evidence.features[:NAMED_FEATURES]:
         text = f"  {part.feature}: {part.statistic:.4g} of {part.threshold:.4g}"
         if part.before is not None and part.after is not None:
             text += f", {_figure(part.before)} before, {_figure(part.after)} now"
-        lines.append(_clean(text))
+        lines.append(clean(text))
     return lines
 
 
 def _model(output: Alert | FineTuneTrigger | MetricSnapshot) -> str:
     segment = None if isinstance(output, FineTuneTrigger) else output.segment
-    return _clean(f"{output.model_id} {output.model_version}{f' [{segment}]' if segment else ''}")
+    return clean(f"{output.model_id} {output.model_version}{f' [{segment}]' if segment else ''}")
 
 
 def _time(epoch_ms: int) -> str:
@@ -160,5 +160,6 @@ def _figure(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Replace control characters, with which a terminal could be made to lie."""
     return _CONTROL.sub("\ufffd", text)

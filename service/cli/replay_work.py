@@ -115,15 +115,21 @@ async def _into_files(config: Config, request: ReplayRequest, directory: Path) -
 
 
 def _begin(config: Config, request: ReplayRequest, directory: Path, source: Opened) -> RunInfo:
-    plain = msgspec.to_builtins(config)
+    plain = _as_read(msgspec.to_builtins(config))
     if request.resume and (directory / "run.json").exists():
         info = read_run(directory)
-        if info.config != plain or info.source != source.source:
+        if info.config != plain or info.source != _as_read(source.source):
             raise UsageError(f"{directory}: was begun with another configuration or source, and so cannot be resumed")
         return info
     info = RunInfo(source=source.source, plan=source.plan, config=plain)
     write_run(directory, info)
     return info
+
+
+def _as_read(plain: dict[str, Any]) -> dict[str, Any]:
+    """Give plain data as it is when it is read back: lists, where tuples went in."""
+    read: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plain))
+    return read
 
 
 async def run_tasks(

@@ -68,7 +68,7 @@ def variants(plan: SweepPlan, raw: dict[str, Any], base: Config) -> list[Variant
     combinations = [dict(zip(plan.grid, values, strict=True)) for values in _product(plan)]
     named = [(_name(changes), changes) for changes in combinations]
     named += [(change.name or _name(change.set), change.set) for change in plan.list]
-    full = msgspec.to_builtins(base)
+    full = msgspec.json.decode(msgspec.json.encode(base))  # lists, not tuples, as a file holds them
     return [_variant(name, changes, raw, full, base) for name, changes in named]
 
 

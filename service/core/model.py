@@ -10,7 +10,7 @@ from detectors.protocol import State
 from schemas.events import FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
 from schemas.outputs import OffsetRange
 from service.core.alerting import AlertPolicy, Transition
-from service.core.columns import Corrections, Float, Outcomes, Predictions
+from service.core.columns import Corrections, Float, Int, Outcomes, Predictions
 from service.core.dead_letters import from_event
 from service.core.effects import Caused
 from service.core.findings import Finding
@@ -32,6 +32,12 @@ class VersionBatch(NamedTuple):
     outcomes: Outcomes | None = None
     corrections: Corrections | None = None
 
+    @property
+    def first_sequence(self) -> int:
+        """Number of its first record."""
+        parts = (self.predictions, self.outcomes, self.corrections)
+        return min(int(part.sequence[0]) for part in parts if part is not None)
+
 
 class ModelMonitor:
     """Watches one model. Every method gives its outputs with the number of the record that caused them."""
@@ -48,20 +54,30 @@ class ModelMonitor:
         """Versions with events since the last metric snapshot."""
         self._serving: str | None = None
         """The version that was first seen last, or deployed."""
+        self._served: list[tuple[int, str]] = []
+        """Since which record which version served: the newest, and those since duplicates were counted last."""
 
-    def version(self, model_version: str) -> VersionMonitor:
-        """Find a version's monitor, or begin to watch it."""
+    def version(self, model_version: str, sequence: int = -1) -> VersionMonitor:
+        """Find a version's monitor, or begin to watch it, at the record with this number."""
         monitor = self.versions.get(model_version)
         if monitor is None:
-            monitor = self.versions[model_version] = VersionMonitor(self._model, model_version)
-            self._serving = model_version
+            monitor = self.versions[model_version] = self._watch(model_version)
+            self._serve(model_version, sequence)
         return monitor
+
+    def _watch(self, model_version: str) -> VersionMonitor:
+        """Make a version's monitor. A sweep has its own here."""
+        return VersionMonitor(self._model, model_version)
+
+    def _serve(self, model_version: str, sequence: int) -> None:
+        self._serving = model_version
+        self._served.append((sequence, model_version))
 
     # ------------------------------------------------------------------------------------------ observe
 
     def observe(self, model_version: str, batch: VersionBatch) -> list[Caused]:
         """Take a stretch of one version's records in order."""
-        version = self.version(model_version)
+        version = self.version(model_version, batch.first_sequence)
         out: list[Caused] = []
         self._wake(model_version, batch)
         findings: list[Finding] = []
@@ -82,10 +98,12 @@ class ModelMonitor:
 
     def _wake(self, model_version: str, batch: VersionBatch) -> None:
         self._active.add(model_version)
-        if self._snapshot_due_ms is None:
-            parts = (batch.predictions, batch.outcomes, batch.corrections)
-            began = min(int(part.watermark_ms[0]) for part in parts if part is not None)
-            self._snapshot_due_ms = (began // self._interval_ms + 1) * self._interval_ms
+        parts = (batch.predictions, batch.outcomes, batch.corrections)
+        began = min(int(part.watermark_ms[0]) for part in parts if part is not None)
+        due_ms = (began // self._interval_ms + 1) * self._interval_ms
+        # The first event counts, of whichever version: those of a stretch come version by version.
+        if self._snapshot_due_ms is None or due_ms < self._snapshot_due_ms:
+            self._snapshot_due_ms = due_ms
 
     def _run(self, version: VersionMonitor, feed: LossFeed, waiting: deque[Finding], out: list[Caused]) -> None:
         """Let outcomes in, stopping where something is to be decided, so that it is on exactly what came before."""
@@ -109,10 +127,17 @@ class ModelMonitor:
         if version.window.total >= self._target(version):
             self._reached(version, at, out)
 
-    def count_duplicate_labels(self, count: int) -> None:
-        """Count labels that told nothing new. Labels name no version; they are put down to the one that serves."""
-        if self._serving is not None and self._serving in self.versions:
-            self.versions[self._serving].counts.add("labels_duplicate", count)
+    def count_duplicate_labels(self, sequence: Int) -> None:
+        """Count labels that told nothing new, by the numbers of their records in order.
+
+        Labels name no version; they are put down to the one that served then.
+        """
+        since = [number for number, _ in self._served]
+        for place in (np.searchsorted(since, sequence) - 1).tolist():
+            version = self.versions.get(self._served[place][1]) if place >= 0 else None
+            if version is not None:
+                version.counts.add("labels_duplicate", 1)
+        self._served = self._served[-1:]
 
     # ----------------------------------------------------------------------------------------- policies
 
@@ -237,7 +262,7 @@ class ModelMonitor:
 
     def _deploy(self, event: VersionDeployed, at: Moment, out: list[Caused]) -> None:
         # Which incidents that ends is for the fine-tune policy to say: a version on trial has not answered them yet.
-        self._serving = event.model_version
+        self._serve(event.model_version, at.sequence)
         self._decided(self.fine_tune.deployed(at, event.model_version), at, out)
 
     def _request(self, event: FineTuneRequest, row: ControlRow, at: Moment, out: list[Caused]) -> None:
@@ -297,6 +322,7 @@ class ModelMonitor:
         self._snapshot_due_ms = state["snapshot_due_ms"]
         self._active = set(state["active"])
         self._serving = state["serving"]
+        self._served = [] if self._serving is None else [(-1, self._serving)]
 
 
 def _sample(losses: Float) -> LossSample:

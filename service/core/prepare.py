@@ -208,9 +208,9 @@ def _places(predictions: _Rows, labels: _Rows, roster: Roster) -> tuple[Int, Int
     for number, role, row in sorted(new):
         if role is Role.PREDICTIONS:
             event = predictions.events[row]
-            place = versions[row] = roster.add_version(VersionKey(event.model_id, event.model_version))
+            place = versions[row] = roster.add_version(VersionKey(event.model_id, event.model_version), number)
         else:
-            model = roster.add_model(labels.events[row].model_id)
+            model = roster.add_model(labels.events[row].model_id, number)
             place = models[row] = None if model is None else model.place
         if place is None:
             roster.refuse(number)

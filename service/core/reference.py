@@ -50,7 +50,7 @@ class Histogram(msgspec.Struct, frozen=True):
     categorical: tuple[bool, ...]
     counts: tuple[tuple[Whole, ...], ...]
     positions: tuple[tuple[float, ...], ...]
-    spread: tuple[float, ...]
+    spread: tuple[Annotated[float, Meta(gt=0)], ...]
     features: tuple[Bins, ...]
 
     @property
@@ -131,8 +131,8 @@ class Loss(msgspec.Struct, frozen=True):
     mean: Annotated[float, Meta(ge=0)]
     std: Annotated[float, Meta(ge=0)]
     cap: Annotated[float, Meta(gt=0)]
-    scaled: tuple[Annotated[float, Meta(ge=0, le=1)], Annotated[float, Meta(ge=0)]]
-    """Mean and variance of the losses as detectors see them."""
+    scaled: tuple[Annotated[float, Meta(ge=0, le=1)], Annotated[float, Meta(ge=0, le=0.25)]]
+    """Mean and variance of the losses as detectors see them, between 0 and 1: no variance there is above 1/4."""
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -200,6 +200,8 @@ def _check_features(features: Features) -> None:
     if features.quality is not None:
         columns = min(watched, len(features.quality.low))
         _expect(f"{path}.quality.counts", len(PROBLEMS) * columns, features.quality.counts)
+        if any(count > features.quality.total for count in features.quality.counts):
+            raise StoredReferenceError(f"{path}.quality.counts: expected at most the total, {features.quality.total}")
         for name in ("low", "high", "categories"):
             _expect(f"{path}.quality.{name}", columns, getattr(features.quality, name))
 
@@ -215,6 +217,9 @@ def _check_drift(drift: Drift, path: str, columns: int) -> None:
     width = max((column.bins for column in histogram.features), default=1)
     for place, column in enumerate(histogram.features):
         _expect(f"{path}.counts[{place}]", width + _EXTRA, histogram.counts[place])
+        total = sum(histogram.counts[place])
+        if total != histogram.sample_count or not total:
+            raise StoredReferenceError(f"{path}.counts[{place}]: expected a sum of at least 1, the same in each row")
         _expect(f"{path}.positions[{place}]", width, histogram.positions[place])
         _check_bins(column, f"{path}.features[{place}]", categorical=histogram.categorical[place])
 

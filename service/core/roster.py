@@ -20,8 +20,10 @@ class VersionKey(NamedTuple):
 class Model:
     """What the predictions and labels of one model share."""
 
-    def __init__(self, model_id: str, place: int, profile: ModelProfile, problem: Problem) -> None:
+    def __init__(self, model_id: str, place: int, profile: ModelProfile, problem: Problem, since: int = -1) -> None:
         self.model_id = model_id
+        self.since = since
+        """Number of the first record that named it; -1: of an earlier step."""
         self.place = place
         """The `model` of a LABEL_ROW."""
         self.profile = profile
@@ -98,19 +100,19 @@ class Roster:
         places = self._model_places
         return [places.get(event.model_id) for event in events]
 
-    def add_version(self, key: VersionKey) -> int | None:
-        """Give a version a place, or None when there is no room."""
+    def add_version(self, key: VersionKey, sequence: int) -> int | None:
+        """Give a version, first named by the record with this number, a place; None when there is no room."""
         known = self._version_places.get(key)
         if known is not None:
             return known
-        if len(self.versions) >= self._settings.max_models or self.add_model(key.model_id) is None:
+        if len(self.versions) >= self._settings.max_models or self.add_model(key.model_id, sequence) is None:
             return None
         self._version_places[key] = len(self.versions)
         self.versions.append(key)
         return len(self.versions) - 1
 
-    def add_model(self, model_id: str) -> Model | None:
-        """Give a model a place, or None when there is no room."""
+    def add_model(self, model_id: str, sequence: int) -> Model | None:
+        """Give a model, first named by the record with this number, a place; None when there is no room."""
         place = self._model_places.get(model_id)
         if place is not None:
             return self.models[place]
@@ -118,7 +120,7 @@ class Roster:
             return None
         profile = self._settings.profile(model_id)
         self._model_places[model_id] = len(self.models)
-        self.models.append(Model(model_id, len(self.models), profile, profile.problem))
+        self.models.append(Model(model_id, len(self.models), profile, profile.problem, sequence))
         return self.models[-1]
 
     def refuse(self, sequence: int) -> None:

@@ -251,9 +251,11 @@ class FineTuneSettings(Settings, frozen=True):
 
 
 class ReferenceProfile(Settings, frozen=True):
-    """A stored reference window, as `tidegauge profile` writes it."""
+    """A stored reference window of one model, as `tidegauge profile build` writes it (docs/reference-profiles.md)."""
 
-    path: Annotated[str | None, Meta(description="JSON file; null: learn from the first events")] = None
+    path: Annotated[
+        str | None, Meta(description="JSON file, relative to this one; null: learn from the first events")
+    ] = None
     data: Annotated[
         dict[str, Any] | None, Meta(description="the profile itself, in place of a path; filled from the file")
     ] = None
@@ -315,6 +317,13 @@ class JoinSettings(Settings, frozen=True):
     max_bytes: Annotated[
         int, Meta(ge=1_000_000, description="bytes of a task's entries; beyond it the oldest are evicted and counted")
     ] = 2_000_000_000
+    spill_above_entries: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(
+            description="above so many waiting predictions (or labels, or remembered outcomes) of a task they lie in a "
+            "file of runtime.spill_directory, and some 20 bytes of each stay in memory; null: never"
+        ),
+    ] = None
 
 
 class CoreSettings(Settings, frozen=True):

@@ -15,7 +15,7 @@ from service.core.columns import Int
 from service.core.dead_letters import from_event
 from service.core.effects import Caused, StepResult
 from service.core.intake import Intake, Merged, Positions, Role
-from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate
+from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
 from service.core.limits import TaskLimits
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
@@ -29,13 +29,15 @@ from service.core.version import VersionMonitor
 class Task:
     """One partition number of the inputs: its join, its models, its timers."""
 
-    def __init__(self, settings: CoreSettings, topics: TaskTopics, positions: Positions) -> None:
+    def __init__(
+        self, settings: CoreSettings, topics: TaskTopics, positions: Positions, *, spill: Spill | None = None
+    ) -> None:
         self.settings = settings
         self.topics = topics
         self.intake = Intake(positions)
         self.roster = Roster(settings)
         self.models: dict[str, ModelMonitor] = {}
-        self.join = JoinBuffer(settings.join)
+        self.join = JoinBuffer(settings.join, spill=spill)
         self.limits = TaskLimits(settings)
         self.sequence = 0
         """Records taken since the task began."""
@@ -99,7 +101,8 @@ class Task:
             outputs.extend(self._deliver(self.roster.versions[place], batch))
         self._count(prepared, stretch, result)
         if len(result.evicted.labels):
-            self._bury_orphans(result.evicted, int(stretch.sequence[-1]), outputs, "the join was full")
+            after = stretch.sequence[result.evicted_labels_after]
+            self._bury_orphans(result.evicted, after, outputs, "the join was full")
 
     def _deliver(self, key: VersionKey, batch: VersionBatch) -> list[Caused]:
         """Hand a stretch of a version's records to its monitor. A backtest looks on here."""
@@ -126,9 +129,12 @@ class Task:
         for place, count in count_by_place(result.evicted.predictions["monitor"].astype(np.int64)):
             self._version(place).counts.add("evicted", count)
         duplicate = result.label_fate == LabelFate.DUPLICATE
-        models = prepared.labels.place[stretch.first_label :][: len(result.label_fate)]
-        for place, count in count_by_place(models, duplicate):
-            self._model(self.roster.models[place].model_id).count_duplicate_labels(count)
+        if not duplicate.any():
+            return
+        labels = slice(stretch.first_label, stretch.first_label + len(duplicate))
+        models, numbers = prepared.labels.place[labels][duplicate], prepared.labels.sequence[labels][duplicate]
+        for place in np.unique(models).tolist():
+            self._model(self.roster.models[place].model_id).count_duplicate_labels(numbers[models == place])
 
     # ------------------------------------------------------------------------------------ timers and commands
 
@@ -136,7 +142,8 @@ class Task:
         gone = self.join.expire(now_ms)
         for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
             self._version(place).counts.add("expired", count)
-        self._bury_orphans(gone, sequence, outputs, "no prediction with its id came in time")
+        at = np.full(len(gone.labels), sequence)
+        self._bury_orphans(gone, at, outputs, "no prediction with its id came in time")
         outputs.extend(self.limits.tick(now_ms, sequence, self.roster))
         for model_id in sorted(self.models):
             model = self.models[model_id]
@@ -144,8 +151,8 @@ class Task:
                 self._changed.add(model_id)
                 outputs.extend(model.tick(now_ms, sequence))
 
-    def _bury_orphans(self, gone: Gone, sequence: int, outputs: list[Caused], why: str) -> None:
-        for row in gone.labels:
+    def _bury_orphans(self, gone: Gone, sequence: Int, outputs: list[Caused], why: str) -> None:
+        for number, row in zip(sequence.tolist(), gone.labels, strict=True):
             letter = from_event(
                 "unknown_prediction",
                 f"$.prediction_id: {why}",
@@ -156,10 +163,11 @@ class Task:
                 int(row["time_ms"]),
                 self.roster.models[int(row["model"])].model_id,
             )
-            outputs.append(Caused(sequence, letter))
+            outputs.append(Caused(number, letter))
 
     def _command(self, row: ControlRow, outputs: list[Caused]) -> None:
-        if self.roster.model(row.event.model_id) is not None:
+        model = self.roster.model(row.event.model_id)
+        if model is not None and model.since < row.sequence:  # not one that a later record of this step names first
             outputs.extend(self._model(row.event.model_id).command(row))
             return
         letter = from_event(
@@ -193,13 +201,19 @@ class Task:
 
     @classmethod
     def restore(
-        cls, settings: CoreSettings, topics: TaskTopics, positions: Positions, entries: Mapping[str, bytes]
+        cls,
+        settings: CoreSettings,
+        topics: TaskTopics,
+        positions: Positions,
+        entries: Mapping[str, bytes],
+        *,
+        spill: Spill | None = None,
     ) -> Self:
         """Make the task that gave these entries at these positions.
 
         Raises CorruptStateError, NewerStateError or StateError that names the entry.
         """
-        task = cls(settings, topics, positions)
+        task = cls(settings, topics, positions, spill=spill)
         task._state.adopt(entries)
         header = read_entry(entries, "task", "task")
         task.sequence = header["sequence"]
@@ -209,7 +223,7 @@ class Task:
         task.intake = Intake(positions, (control, predictions, labels))
         task.roster.restore(header["roster"])
         task.limits.restore(header["limits"])
-        task.join = read_join(entries, settings.join)
+        task.join = read_join(entries, settings.join, spill)
         task.models = read_models(header["models"], task.roster, topics, entries)
         return task
 

@@ -2,7 +2,7 @@
 
 task                              header: clocks, roster, names of the models
 join/<block>                      packed blocks of the join; sealed by the join itself
-model/<model_id>                  policies and timers
+model/<model_id, quoted>          policies and timers
 version/<place>                   monitors of one version (place in the roster)
 version/<place>/outcomes/<block>  blocks of its window of outcomes
 <any of these>/parts/<number>     where it is too long for one record; the entry itself says how many
@@ -11,9 +11,10 @@ version/<place>/outcomes/<block>  blocks of its window of outcomes
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 from detectors.protocol import State, StateError
-from service.core.join import JoinBuffer, JoinStateError
+from service.core.join import JoinBuffer, JoinStateError, Spill
 from service.core.model import ModelMonitor
 from service.core.prepare import TaskTopics
 from service.core.roster import Roster
@@ -47,7 +48,7 @@ class TaskState:
         entries.update((f"join/{key}", None) for key in blocks.vanished)
         for model_id in sorted(changed):
             model = models[model_id]
-            entries.update(self._put(f"model/{model_id}", "model", model.snapshot()))
+            entries.update(self._put(_model_entry(model_id), "model", model.snapshot()))
             for version in model.versions.values():
                 place = roster.place_of(model_id, version.model_version)
                 entries.update(self._version(f"version/{place}", version))
@@ -120,14 +121,19 @@ def _count_of_parts(sealed: bytes, name: str) -> int:
     return int(decode_entry(sealed, "parts", 1, name)[1]) if kind_of(sealed) == "parts" else 0
 
 
+def _model_entry(model_id: str) -> str:
+    """Name a model's entry. A model may be called anything: its name must not pass for a part or a block."""
+    return f"model/{quote(model_id, safe='')}"
+
+
 def _part(name: str, number: int) -> str:
     return f"{name}/parts/{number}"
 
 
-def read_join(entries: Mapping[str, bytes], settings: JoinSettings) -> JoinBuffer:
+def read_join(entries: Mapping[str, bytes], settings: JoinSettings, spill: Spill | None = None) -> JoinBuffer:
     """Restore the join. Raises CorruptStateError or NewerStateError that names the entry."""
     try:
-        return JoinBuffer.restore(settings, _below(entries, "join/"))
+        return JoinBuffer.restore(settings, _below(entries, "join/"), spill=spill)
     except JoinStateError as error:
         kind = NewerStateError if error.newer else CorruptStateError
         told = kind(f"join/{error.key}: {error}")
@@ -150,7 +156,8 @@ def read_models(
         model = roster.model(model_id)
         if model is None:
             raise CorruptStateError(f"task: the roster does not know {model_id}, which is watched")
-        state = read_entry(entries, f"model/{model_id}", "model")
+        name = _model_entry(model_id)
+        state = read_entry(entries, name, "model")
         versions = {}
         for model_version in state["versions"]:
             name = f"version/{roster.place_of(model_id, model_version)}"

@@ -347,9 +347,7 @@ def stored_reference(data: State | None, model_version: str) -> State:
     if data is None or data.get("model_version") not in (None, model_version):
         return {}
     if data.get("version", 0) > REFERENCE_VERSION:
-        raise StateError(
-            f"the reference profile has version {data['version']}; this program knows {REFERENCE_VERSION}"
-        )
+        raise StateError(f"the reference profile has version {data['version']}; this program knows {REFERENCE_VERSION}")
     return {name: part for name, part in data.items() if part is not None}
 
 

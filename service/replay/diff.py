@@ -1,5 +1,6 @@
 """What changed between the alerts of two runs: incidents that are new, gone, or the same with other particulars."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,16 +135,26 @@ def _candidates(
     for number, incident in enumerate(after):
         by_cause.setdefault(incident.fingerprint, []).append(number)
     for number, incident in enumerate(before):
-        for other in by_cause.get(incident.fingerprint, ()):
+        others = by_cause.get(incident.fingerprint, [])
+        # Of one cause a run has one incident at a time, so they are in order of their ends too.
+        first = bisect_left(others, incident.starts_at_ms - tolerance_ms, key=lambda other: _end(after[other]))
+        for other in others[first:]:
+            if after[other].starts_at_ms > _end(incident) + tolerance_ms:
+                break
             apart = abs(incident.starts_at_ms - after[other].starts_at_ms)
             if apart <= tolerance_ms or _overlap(incident, after[other]):
                 yield apart, number, other
 
 
+def _end(incident: Incident) -> int:
+    return _NEVER if incident.ends_at_ms is None else incident.ends_at_ms
+
+
+_NEVER = 1 << 62
+
+
 def _overlap(one: Incident, other: Incident) -> bool:
-    never = 1 << 62
-    ends = [never if incident.ends_at_ms is None else incident.ends_at_ms for incident in (one, other)]
-    return one.starts_at_ms <= ends[1] and other.starts_at_ms <= ends[0]
+    return one.starts_at_ms <= _end(other) and other.starts_at_ms <= _end(one)
 
 
 def _compare(before: Incident, after: Incident) -> Changed | None:

@@ -13,7 +13,7 @@ from service.core.intake import Intake, Positions, Role
 from service.core.settings import CoreSettings
 from service.replay.delay import EventDelay, TimeDelay
 from service.replay.events import GoodRow, encode_input, read_events
-from service.replay.mapping import ColumnMapping, RowMapper, check_columns
+from service.replay.mapping import ColumnMapping, MappingError, RowMapper, check_columns
 from service.replay.sources import BadRow, Contents, Format, Source
 
 FILE_END: Final = 1 << 60
@@ -49,7 +49,11 @@ class FileFeed:
         self._contents: Contents = self._source.__enter__()
         mapping = request.mapping
         if self._contents.columns is not None:
-            check_columns(mapping, self._contents.columns)
+            try:
+                check_columns(mapping, self._contents.columns)
+            except MappingError:
+                self._source.__exit__(None, None, None)  # nobody gets the feed, so nobody else can close it
+                raise
         mapper = RowMapper(mapping, texts=self._contents.texts)
         self._rows = read_events(self._contents.rows, mapper, limit=request.limit, chunk_rows=ROWS_AT_ONCE)
         self._delay = (

@@ -162,7 +162,7 @@ def _only(found: Sequence[tuple[int, LearningTask]], wanted: Wanted) -> Learning
     if len(versions) > 1:
         named = ", ".join(f"{key.model_id} version {key.model_version}" for key in versions[:NAMED_VERSIONS])
         more = f" and {len(versions) - NAMED_VERSIONS} more" if len(versions) > NAMED_VERSIONS else ""
-        raise LearningError(f"a reference window is of one model version, and there are {named}{more}: name one")
+        raise LearningError(f"a reference window is of one model version, and there are {named}{more}: choose one")
     if len(found) > 1:
         places = ", ".join(str(partition) for partition, _ in found)
         raise LearningError(

@@ -52,7 +52,7 @@ class FileSink:
         self._files: dict[str, BinaryIO] = {}
         for kind in OUTPUTS:
             path = part_path(directory, kind, partition)
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             file = self._files[kind] = path.open("wb" if marks is None else "r+b")
             if marks is not None:
                 file.truncate(marks[kind])

@@ -79,7 +79,7 @@ async def _begin(context: TaskContext, writer: Writer, token: bytes) -> Acquired
         offsets = await context.bounded(reader.begin_offsets() if earliest else reader.end_offsets())
         positions = Positions(*(offsets[context.inputs[role]] for role in Role))
         reader.seek(context.at(positions))
-        task = Task(context.core, context.task_topics, positions)
+        task = Task(context.core, context.task_topics, positions, spill=context.spill)
         marks = MarkBook()
         await context.bounded(writer.commit(await state_records(context, task, 0, positions, marks)))
     except BaseException:
@@ -106,7 +106,7 @@ async def _restore(context: TaskContext, writer: Writer, recovered: Recovered, h
     await check_inputs(context.carrier, context.inputs, positions, reached, head.marks)
     # A4 restore the snapshot.
     with recovered.blaming():
-        task = Task.restore(context.core, context.task_topics, positions, recovered.entries)
+        task = Task.restore(context.core, context.task_topics, positions, recovered.entries, spill=context.spill)
     marks = MarkBook(head.marks)
     reader = await context.carrier.reader(context.at(positions))
     number = head.number

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from service.core.intake import Positions, Role
+from service.core.join import Spill
 from service.core.prepare import TaskTopics
 from service.core.settings import CoreSettings
 from service.eventlog.errors import OutcomeUnknownError
@@ -28,6 +29,8 @@ class TaskContext:
     partitions: int
     """Partitions of each input topic."""
     stats: TaskStats
+    spill: Spill | None = None
+    """Where the join puts rows that are too many for memory."""
 
     @property
     def partition(self) -> int:

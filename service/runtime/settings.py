@@ -84,6 +84,9 @@ class RuntimeSettings(Settings, frozen=True):
     restart_backoff_ms: Annotated[
         int, Meta(ge=1, description="first wait before a failed task is acquired again; doubles up to 60 times it")
     ] = 500
+    spill_directory: Annotated[
+        str, Meta(description="where core.join.spill_above_entries puts its files; they vanish with the process")
+    ] = "var/spill"
     cloudevents_mode: Annotated[Literal["binary", "structured"], Meta(description="how output events are written")] = (
         "binary"
     )

@@ -5,13 +5,14 @@ import random
 from collections.abc import Callable, Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from service.core.intake import Positions, Role
+from service.eventlog.errors import LogError
+from service.eventlog.kafka.client import bounded
 from service.eventlog.kafka.producing import discard
 from tests.simulation.inputs import Arrival
 
-APPEND_LIMIT_S = 20.0
+APPEND_LIMIT_MS = 20_000
 TRANSACTION_MS = 4_000
 TRANSACTIONAL = 0.15
 """Share of appends in a transaction: its marker is an offset without a record."""
@@ -78,7 +79,7 @@ class Feed:
     async def _tried(self, part: list[Arrival], *, transactional: bool) -> bool:
         """Append, or not, or nobody knows."""
         try:
-            async with asyncio.timeout(APPEND_LIMIT_S):
+            async with bounded(APPEND_LIMIT_MS, "appending"):
                 producer = await self._producer(transactional=transactional)
                 if not transactional:
                     self._note(await self._send(producer, part))
@@ -91,7 +92,7 @@ class Feed:
                 await producer.commit_transaction()
                 self._note(found)
                 return True
-        except (KafkaError, OSError, AssertionError, TimeoutError):  # aiokafka's errors of state are bare assertions
+        except LogError:
             producer = self._producers.pop(transactional, None)
             if producer is not None:
                 await discard(producer, 1_000)
@@ -110,11 +111,10 @@ class Feed:
     async def _send(self, producer: AIOKafkaProducer, part: list[Arrival]) -> Positions:
         ends = list(self.ends)
         sent = [
-            (role, await producer.send(self._topics[role], value, key=b"m", partition=self._partition))
-            for role, value in part
+            await producer.send(self._topics[role], value, key=b"m", partition=self._partition) for role, value in part
         ]
-        for role, future in sent:
-            ends[role] = max(ends[role], (await future).offset + 1)
+        for (role, _), told in zip(part, await asyncio.gather(*sent), strict=True):
+            ends[role] = max(ends[role], told.offset + 1)
         return Positions(*ends)
 
     def _note(self, ends: Positions) -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 RESTART_PAUSE_S = 0.5
 STOP_LIMIT_S = 40.0
 """A graceful end: runtime.stop_timeout_ms, leaving the group and closing connections, on a machine that is busy."""
+JOIN_LIMIT_S = 60.0
 
 
 class UnexpectedError(AssertionError):
@@ -63,6 +64,12 @@ class Node:
         lines = (line for line in reversed(self.log.read_bytes().splitlines()) if b'"assigned"' in line)
         newest = next(lines, None)
         return [] if newest is None else list(orjson.loads(newest)["tasks"])
+
+    async def joined(self) -> None:
+        """Wait until the group has given it something, or it has ended."""
+        async with asyncio.timeout(JOIN_LIMIT_S):
+            while not self.tasks() and self.process.returncode is None:  # noqa: ASYNC110  # its log tells no event
+                await asyncio.sleep(0.05)
 
     def last_words(self) -> str:
         """Give the end of what it said."""

@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -16,7 +16,7 @@ from service.eventlog.kafka import KafkaLog
 from service.runtime.topics import prepare_topics
 from tests.chaos.kafka_broker import ChaosBroker
 from tests.chaos.kafka_feed import Feed
-from tests.chaos.kafka_nodes import Fleet, Node, service_command, tally
+from tests.chaos.kafka_nodes import Fleet, Node, UnexpectedError, service_command, tally
 from tests.chaos.kafka_setting import SESSION_MS, Kind, Setting, draw_setting
 from tests.chaos.kafka_watch import Watch, read_all
 from tests.simulation.inputs import arrivals
@@ -104,23 +104,34 @@ class ChaosRun:
         began = asyncio.get_running_loop().time()
         await self._prepare()
         ending = asyncio.Event()
-        watching = asyncio.create_task(self._watch.run())
         feeding = [asyncio.create_task(feed.run(ending)) for feed in self._feeds]
+        watching = asyncio.create_task(self._watch.run())
+        course = asyncio.create_task(self._course(began, ending, feeding))
+        jobs: set[asyncio.Task[Any]] = {course, watching, *feeding}
         try:
-            for _ in range(self._setting.workers):
-                await self._fleet.start()
-            await self._recovered("start", began)
-            await self._disturb()
-            ending.set()
-            await asyncio.gather(*feeding)
-            await self._drain()
-            await self._fleet.stop()
-            return await self._judge(began)
+            while not course.done():
+                ended, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+                jobs -= ended
+                for job in ended:  # whatever fails first is what went wrong
+                    job.result()
+            return course.result()
         finally:
-            for job in (watching, *feeding, *self._pending):
+            jobs |= self._pending
+            for job in jobs:
                 job.cancel()
-            await asyncio.gather(watching, *feeding, *self._pending, return_exceptions=True)
+            await asyncio.gather(*jobs, return_exceptions=True)
             await self._fleet.bury()
+
+    async def _course(self, began: float, ending: asyncio.Event, feeding: list[asyncio.Task[None]]) -> Report:
+        for _ in range(self._setting.workers):
+            await self._fleet.start()
+        await self._recovered("start", began)
+        await self._disturb()
+        ending.set()
+        await asyncio.gather(*feeding)
+        await self._drain()
+        await self._fleet.stop()
+        return await self._judge(began)
 
     async def _prepare(self) -> None:
         log = KafkaLog(self._setting.config.log.kafka)
@@ -136,21 +147,27 @@ class ChaosRun:
             await self._acts[kind]()
             self._done[kind] += 1
             self._left -= 1
-            job = asyncio.create_task(self._recovered(kind, began))
-            self._pending.add(job)
+            self._measure(kind, began)
             if self._rng.random() >= HASTE:
                 await asyncio.gather(*self._pending)
                 self._pending.clear()
         await asyncio.gather(*self._pending)
         self._pending.clear()
 
+    def _measure(self, kind: str, since: float) -> None:
+        self._pending.add(asyncio.create_task(self._recovered(kind, since)))
+
     async def _recovered(self, kind: str, since: float) -> None:
         """Wait until every task has committed records that were appended after this call."""
-        before = self._left
-        await asyncio.gather(*(feed.next_append() for feed in self._feeds))
+        left = self._left
+        try:
+            async with asyncio.timeout(RECOVERY_LIMIT_S):
+                await asyncio.gather(*(feed.next_append() for feed in self._feeds))
+        except TimeoutError:
+            raise UnexpectedError(f"the test's own producers are stuck: {self._ends()}") from None
         await self._watch.covered(self._ends(), RECOVERY_LIMIT_S)
         seconds = asyncio.get_running_loop().time() - since
-        self._recoveries.append(Recovery(kind, seconds, alone=before == self._left and len(self._pending) < 2))
+        self._recoveries.append(Recovery(kind, seconds, alone=left == self._left))
 
     def _ends(self) -> dict[int, Positions]:
         return {partition: feed.ends for partition, feed in enumerate(self._feeds)}
@@ -180,9 +197,10 @@ class ChaosRun:
         node.thaw()
 
     async def _kill_broker(self) -> None:
-        self._broker.signal(signal.SIGKILL)
+        await self._broker.kill()
         await asyncio.sleep(self._rng.choice((0.0, 1.0, 4.0)))
         await self._broker.start()
+        self._measure("broker is back", asyncio.get_running_loop().time())
 
     async def _pause_broker(self) -> None:
         """Freeze the broker for longer than a commit may take, or for shorter: answers come late, or too late."""
@@ -199,7 +217,7 @@ class ChaosRun:
     async def _join(self) -> None:
         """Add a worker. Where there are many already, one leaves instead."""
         if len(self._fleet.awake) < self._setting.most_workers:
-            await self._fleet.start()
+            await (await self._fleet.start()).joined()
         else:
             await self._leave()
 

@@ -30,7 +30,7 @@ class CrashError(Exception):
 class Storm:
     """Crashes at log calls and replies that are lost, chosen by a seed."""
 
-    def __init__(self, seed: int, odds: float = 0.05) -> None:
+    def __init__(self, seed: int, odds: float = 0.02) -> None:
         self._random = random.Random(seed)
         self._odds = odds
         self.crashes = 0

@@ -24,6 +24,7 @@ CHANGES: list[dict[str, Any]] = [
     {"feature_drift": {"reference_events": 300, "block_events": 50}},
     {"feature_drift": {"enabled": False}, "data_quality": {"enabled": False}},
     {"prediction_drift": {"enabled": False}, "label_drift": {"enabled": False}},
+    {"feature_drift": {"max_categories": 2, "max_features": 2}},
     {"fine_tune": {"min_labels": 50, "cooldown_ms": 1000}, "snapshot_interval_ms": 5000},
     {
         "performance": {
@@ -57,8 +58,8 @@ def together(source: Source, cores: list[CoreSettings], batch: int = 900) -> lis
 @pytest.mark.parametrize(
     "source",
     [
-        pytest.param(drifting(2500, 1200, models=2), id="two models"),
-        pytest.param(messy(1800, 7), id="late, duplicate, corrected, damaged and reset"),
+        pytest.param(drifting(1800, 900, models=2), id="two models"),
+        pytest.param(messy(1300, 7), id="late, duplicate, corrected, damaged and reset"),
     ],
 )
 def test_each_configuration_gives_the_alerts_and_triggers_of_a_replay_of_its_own(source: Source) -> None:

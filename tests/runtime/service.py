@@ -88,5 +88,11 @@ async def _read_all(log: Log, where: TopicPartition) -> list[tuple[Output, bytes
 
 def fast(config: Config, **runtime: object) -> Config:
     """Give a configuration that commits often."""
-    quick = {"commit_interval_ms": 20, "snapshot_interval_ms": 100, "poll_ms": 10, "restart_backoff_ms": 10, "idle_grace_ms": 30} | runtime
+    quick = {
+        "commit_interval_ms": 20,
+        "snapshot_interval_ms": 100,
+        "poll_ms": 10,
+        "restart_backoff_ms": 10,
+        "idle_grace_ms": 30,
+    } | runtime
     return msgspec.structs.replace(config, runtime=msgspec.structs.replace(config.runtime, **quick))

@@ -135,6 +135,7 @@ def run_once(secured: Secured, tmp_path: Path, user: str, environment: Mapping[s
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 

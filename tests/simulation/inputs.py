@@ -85,7 +85,7 @@ def _prediction_and_label(
     event = {
         "prediction_id": f"p{number}",
         "model_id": f"m{partition}" if rng.random() < 0.9 else f"n{partition}",
-        "model_version": "2" if progress > 0.8 else "1",
+        "model_version": "2" if progress > 0.5 + 0.4 * rng.random() else "1",  # rolled out step by step
         "event_time_ms": time_of(number) - late_ms,
         "features": {"x": rng.gauss(2.0 if 0.45 < progress < 0.8 else 0.0, 1.0), "kind": rng.choice("abc")},
         "segments": {"country": rng.choice(("DE", "FR"))},

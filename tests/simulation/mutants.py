@@ -133,7 +133,7 @@ def clocks_are_not_restored(patch: Patch) -> None:
 
 
 def waiting_predictions_are_not_restored(patch: Patch) -> None:
-    patch.setattr(core_task, "read_join", lambda entries, settings: JoinBuffer(settings))
+    patch.setattr(core_task, "read_join", lambda entries, settings, spill: JoinBuffer(settings))
 
 
 def a_task_goes_on_after_a_failed_commit(patch: Patch) -> None:

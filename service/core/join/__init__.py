@@ -4,6 +4,7 @@ from service.core.join.blocks import BlockChanges, JoinStateError
 from service.core.join.buffer import JoinBuffer
 from service.core.join.content import block_content
 from service.core.join.keys import hash_keys
+from service.core.join.memory import Spill
 from service.core.join.operations import (
     Gone,
     JoinedCorrections,
@@ -25,6 +26,7 @@ __all__ = [
     "JoinedCorrections",
     "JoinedOutcomes",
     "LabelFate",
+    "Spill",
     "block_content",
     "hash_keys",
 ]

@@ -25,6 +25,7 @@ import numpy as np
 import xxhash
 
 from service.core.join.entries import Entries
+from service.core.join.memory import Spill
 from service.core.join.rows import KIND_NAMES, KINDS, LABEL_BYTES, PREDICTION_BYTES, Raw
 from service.core.join.store import BLOCK_ROWS, Block, RowStore
 
@@ -147,12 +148,12 @@ def _meta(state: JoinState) -> bytes:
     return msgspec.msgpack.encode(meta)
 
 
-def restore_state(blocks: Mapping[str, bytes]) -> JoinState:
+def restore_state(blocks: Mapping[str, bytes], spill: Spill | None = None) -> JoinState:
     """Make the state that gave these blocks. Keys that it does not name are left alone.
 
     JoinStateError names the block that is missing, damaged, of a newer version, or at odds with the others.
     """
-    state = JoinState()
+    state = JoinState(Entries(spill))
     meta = msgspec.msgpack.decode(open_block(blocks, "meta"))
     state.operations, state.watermark_ms = meta["operations"], meta["watermark_ms"]
     for kind in KINDS:

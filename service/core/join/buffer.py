@@ -22,7 +22,9 @@ import numpy as np
 
 from service.core.columns import LABEL_ROW, PREDICTION_ROW, Bool, Int
 from service.core.join.blocks import BlockChanges, JoinState, Record, records, restore_state, set_clean
+from service.core.join.entries import Entries
 from service.core.join.index import U64
+from service.core.join.memory import Spill
 from service.core.join.operations import (
     Gone,
     JoinOps,
@@ -58,9 +60,9 @@ class JoinBuffer:
     Call `expire` regularly: entries that an operation found dead wait for it, to be reported.
     """
 
-    def __init__(self, settings: JoinSettings, state: JoinState | None = None) -> None:
+    def __init__(self, settings: JoinSettings, state: JoinState | None = None, *, spill: Spill | None = None) -> None:
         self._settings = settings
-        self._state = state if state is not None else JoinState()
+        self._state = state if state is not None else JoinState(Entries(spill))
         self._known: set[str] = set()
         """Keys of the blocks that `changed_blocks` has given, or that the state was restored from."""
         self._calls = 0
@@ -83,7 +85,7 @@ class JoinBuffer:
             self._resolve(segment, changes)
             self._state.operations += len(segment.hi)
             self._state.watermark_ms = int(segment.watermark_ms[-1])
-            parts.append(Part(start, changes, *self._enforce()))
+            parts.append(Part(start, start + len(segment.hi) - 1, changes, *self._enforce()))
         self._state.entries.compact()
         return result_of(new_prediction, label_fate, parts)
 
@@ -121,12 +123,12 @@ class JoinBuffer:
         return BlockChanges(self._sealed(changed), vanished)
 
     @classmethod
-    def restore(cls, settings: JoinSettings, blocks: Mapping[str, bytes]) -> Self:
+    def restore(cls, settings: JoinSettings, blocks: Mapping[str, bytes], *, spill: Spill | None = None) -> Self:
         """Make the buffer that gave these blocks: it answers further calls as that one would.
 
         JoinStateError names the block that is missing, damaged, of a newer version or at odds with the others.
         """
-        buffer = cls(settings, restore_state(blocks))
+        buffer = cls(settings, restore_state(blocks, spill))
         buffer._known = set(blocks)
         return buffer
 

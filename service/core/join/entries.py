@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.columns import Int
 from service.core.join.index import U64, KeyTable
+from service.core.join.memory import Spill
 from service.core.join.rows import KINDS, ROW_TYPES, Raw
 from service.core.join.store import BLOCK_ROWS, Moved, RowStore
 
@@ -41,8 +42,8 @@ class Found:
 class Entries:
     """At most one entry per key, of one of three kinds. Knows nothing of time or of what the kinds mean."""
 
-    def __init__(self) -> None:
-        self.stores = {kind: RowStore(ROW_TYPES[kind]) for kind in KINDS}
+    def __init__(self, spill: Spill | None = None) -> None:
+        self.stores = {kind: RowStore(ROW_TYPES[kind], spill) for kind in KINDS}
         self._table = KeyTable()
         self._unpaid = 0
 
@@ -169,6 +170,8 @@ class Entries:
             for kind, store in self.stores.items():
                 if (moved := store.compact()) is not None:
                     self._follow(kind, moved)
+        for store in self.stores.values():
+            store.rest()
         if self._table.limit > 16 * max(self.count, 4096):
             self.rebuild(2 * self.count)
 

@@ -81,6 +81,8 @@ class JoinResult(NamedTuple):
     corrections: JoinedCorrections
     evicted: Gone
     """Given up because the bounds of entries or bytes were reached."""
+    evicted_labels_after: Int
+    """Index of the operation after which each evicted label was given up."""
     evicted_joined: int
     """Outcomes forgotten early for the same reason: later duplicates and corrections of them are not recognised."""
 

@@ -18,9 +18,10 @@ _NO_CORRECTIONS = JoinedCorrections(_NO_OPERATIONS, _NO_PREDICTIONS, _NO_LABELS,
 
 
 class Part(NamedTuple):
-    """What one segment did. `start`: its first operation's index in the batch."""
+    """What one segment did. `start` and `last`: indices of its first and last operation in the batch."""
 
     start: int
+    last: int
     changes: Changes
     evicted_predictions: list[Raw]
     evicted_labels: list[Raw]
@@ -38,12 +39,14 @@ def result_of(new_prediction: Bool, label_fate: NDArray[np.uint8], parts: list[P
         rows_of([rows for part in parts for rows in part.evicted_predictions], PREDICTION_ROW),
         rows_of([rows for part in parts for rows in part.evicted_labels], LABEL_ROW),
     )
+    evicted_labels = [sum(map(len, part.evicted_labels)) for part in parts]
     return JoinResult(
         new_prediction,
         label_fate,
         _outcomes(parts),
         _corrections(parts),
         evicted,
+        np.repeat(np.array([part.last for part in parts], np.int64), evicted_labels),
         sum(part.evicted_joined for part in parts),
     )
 

@@ -4,9 +4,8 @@ Rows never change. A row that is removed leaves a hole, noted in its block's fla
 is given back, and two neighbours that have become sparse are packed into one. So a snapshot writes a block's rows once
 and afterwards only its flags, 1 kB, however many of its rows a batch of labels hits.
 
-All blocks lie in one array, so that a batch of rows is one gather. It grows by `ndarray.resize`, which is realloc: for
-memory of this size glibc moves pages (mremap) and copies nothing, so that growing needs no second copy. Elsewhere it
-may cost one. `refcheck=False` is safe here because no view of the array outlives the method that made it.
+All blocks lie in one array, so that a batch of rows is one gather. Where that lies is `memory`'s business; no view of
+it outlives the method that made it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.core.columns import Int
+from service.core.join.memory import HeapRows, RowMemory, Spill
 from service.core.join.rows import Raw
 
 Buffer = bytes | memoryview
@@ -56,8 +56,9 @@ class Moved(NamedTuple):
 class RowStore:
     """Append, take and remove rows by number. Numbers stay valid until the row is removed or reported as moved."""
 
-    def __init__(self, row: np.dtype[np.void]) -> None:
+    def __init__(self, row: np.dtype[np.void], spill: Spill | None = None) -> None:
         self.row = row
+        self._spill = spill
         self._has_extras = "extra" in (row.names or ())
         self.count = 0
         """Rows that live."""
@@ -67,7 +68,7 @@ class RowStore:
         self.blocks: dict[int, Block] = {}
         """Slot to block, oldest block first."""
         self._free: list[int] = []
-        self._rows = np.zeros(0, f"V{row.itemsize}")
+        self._memory: RowMemory = HeapRows(row.itemsize)
         self._live = np.zeros(0, np.bool_)
         # By slot.
         self.alive = np.zeros(0, np.int64)
@@ -80,7 +81,11 @@ class RowStore:
     def nbytes(self) -> int:
         """Bytes of memory, holes and spare room included."""
         extras = sum(len(block.extras) for block in self.blocks.values())
-        return self._rows.nbytes + self._live.nbytes + extras
+        return self._memory.nbytes + self._live.nbytes + extras
+
+    @property
+    def _rows(self) -> Raw:
+        return self._memory.rows
 
     @property
     def sparse(self) -> bool:
@@ -229,11 +234,26 @@ class RowStore:
             raise MemoryError(f"a store of the join holds at most {MAX_SLOTS * BLOCK_ROWS} rows")
         before = len(self.alive)
         self._free = [slot for slot in self._free if slot < slots] + list(range(slots - 1, before - 1, -1))
-        self._rows.resize(slots << SHIFT, refcheck=False)
+        self._memory = self._place(slots << SHIFT)
+        self._memory.resize(slots << SHIFT)
         self._live.resize(slots << SHIFT, refcheck=False)
         for column in (self.alive, self.rows_changed, self.flags_changed, self._oldest_ms):
             column.resize(slots, refcheck=False)
         self._oldest_ms[before:] = _NEVER
+
+    def _place(self, rows: int) -> RowMemory:
+        """Say where so many rows lie. What was moved out once stays out: going to and fro would cost more."""
+        spill = self._spill
+        if spill is None or rows <= spill.above_rows:
+            return self._memory
+        self._spill, moved = None, spill.make(self.row.itemsize)
+        moved.resize(len(self._rows))
+        moved.rows[:] = self._rows
+        return moved
+
+    def rest(self) -> None:
+        """Be told that a batch is done."""
+        self._memory.rest()
 
     def _release(self, slot: int) -> None:
         """Forget a block without live rows."""
@@ -302,8 +322,8 @@ class RowStore:
         block = self.blocks[last]
         old = self.live_in(last)
         source, target = last << SHIFT, hole << SHIFT
-        for column in (self._rows, self._live):
-            column[target : target + block.used] = column[source : source + block.used]
+        self._rows[target : target + block.used] = self._rows[source : source + block.used]
+        self._live[target : target + block.used] = self._live[source : source + block.used]
         for column in (self.alive, self.rows_changed, self.flags_changed, self._oldest_ms):
             column[hole] = column[last]
         # A dict keeps its order, which is that of age, only where keys stay; this one changes.

@@ -1,23 +1,22 @@
 """One model under many configurations."""
 
 import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 
 from detectors.protocol import State
-from service.core.columns import Outcomes
+from schemas.outputs import MetricSnapshot, WindowMetrics
+from service.core.columns import Int, Outcomes
 from service.core.effects import Caused
 from service.core.findings import Finding
-from service.core.finetuning.lifecycle import Moment as At
-from service.core.loss_feed import LossFeed
-from service.core.metrics import loss
+from service.core.metrics import OutcomeWindow
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, TaskTopics
 from service.core.roster import Model
 from service.core.settings import ModelProfile
-from service.core.version import VersionMonitor, stored_reference
+from service.core.version import JoinCounts, VersionMonitor, stored_reference
 from service.replay.sweep.shared import (
     Moment,
     SharedFeatures,
@@ -39,6 +38,8 @@ class Pool:
         self._reference = reference
         self._made: dict[tuple[str, bytes], object] = {}
         self._tracks: dict[bool, Tracks] = {}
+        self._metrics: dict[bytes, tuple[WindowMetrics, ...]] = {}
+        self._metrics_at = -1
 
     def features(self, profile: ModelProfile) -> SharedFeatures:
         """Give the monitor of features for these settings."""
@@ -62,6 +63,16 @@ class Pool:
         """Give the monitor of latency for these settings."""
         return self._one("latency", profile.latency, SharedLatency(profile.latency, self._moment))
 
+    def metrics(self, settings: object, compute: Callable[[], tuple[WindowMetrics, ...]]) -> tuple[WindowMetrics, ...]:
+        """Give the metrics of windows of these settings at this moment."""
+        if self._metrics_at != self._moment.number:
+            self._metrics_at = self._moment.number
+            self._metrics.clear()
+        key = msgspec.msgpack.encode(settings, order="deterministic")
+        if key not in self._metrics:
+            self._metrics[key] = compute()
+        return self._metrics[key]
+
     def tracks(self, *, regression: bool) -> Tracks:
         """Give the detectors on the loss."""
         if regression not in self._tracks:
@@ -77,7 +88,7 @@ class Pool:
 
 
 class MemberVersion(VersionMonitor):
-    """One version under one configuration, on shared monitors. It tells nothing: a sweep publishes no snapshots."""
+    """One version under one configuration, on shared monitors. A sweep publishes no snapshots, so it tells little."""
 
     def __init__(self, model: Model, model_version: str, pool: Pool) -> None:
         self._pool = pool
@@ -99,17 +110,33 @@ class MemberVersion(VersionMonitor):
         )
 
     def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
-        """Take the labels; their delays are told by nobody here."""
+        """Take the labels; how long they took is told by nobody here."""
         self._learn_problem(int(outcomes.sequence[-1]) + 1)
         return self.labels.observe_outcomes(outcomes, self._classes) if self._profile.label_drift.enabled else []
 
-    def feed(self, outcomes: Outcomes) -> LossFeed:
-        """Begin to take outcomes into the window; segments are told by nobody here."""
-        losses = loss(self.window.problem, outcomes.predicted, outcomes.actual)
-        usable = np.isfinite(losses)
-        if not usable.all():
-            outcomes, losses = outcomes.where(usable), losses[usable]
-        return self.loss.feed(outcomes, losses, self.window)
+    def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
+        """Give what rules and limits are judged by, and nothing else."""
+        self._learn_problem(sequence)
+        return MetricSnapshot(
+            snapshot_id="",
+            model_id=self._model.model_id,
+            model_version=self.model_version,
+            event_time_ms=now_ms,
+            predictions_total=0,
+            outcomes_total=0,
+            windows=self._metrics(self.window, now_ms, sequence) if self._profile.performance.rules else (),
+            limits={name: hits for name, hits in self._limits(sequence).items() if hits},
+        )
+
+    def _metrics(self, window: OutcomeWindow, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
+        # Every configuration has had the same outcomes; what its window keeps of them is a matter of its settings.
+        performance, positive = self._profile.performance, self._profile.positive_label
+        settings = (performance.windows, performance.max_window_outcomes, positive)
+        return self._pool.metrics(settings, lambda: super(MemberVersion, self)._metrics(window, now_ms, sequence))
+
+    def tell_segments(self, now_ms: int, sequence: int) -> Iterator[MetricSnapshot]:  # noqa: ARG002  # as in the live one
+        """Tell nothing."""
+        return iter(())
 
 
 class Member(ModelMonitor):
@@ -120,23 +147,31 @@ class Member(ModelMonitor):
         self._pools = pools
         self._moment = moment
 
-    def version(self, model_version: str) -> VersionMonitor:
-        """Find a version, or begin to watch it."""
-        known = self.versions.get(model_version)
-        if known is None:
-            if model_version not in self._pools:
-                reference = stored_reference(self._model.profile.reference.data, model_version)
-                self._pools[model_version] = Pool(self._moment, reference)
-            known = MemberVersion(self._model, model_version, self._pools[model_version])
-            self.versions[model_version] = known
-            self._serving = model_version
-        return known
+    def _watch(self, model_version: str) -> VersionMonitor:
+        if model_version not in self._pools:
+            reference = stored_reference(self._model.profile.reference.data, model_version)
+            self._pools[model_version] = Pool(self._moment, reference)
+        return MemberVersion(self._model, model_version, self._pools[model_version])
 
-    def _tell(self, version: VersionMonitor, at_ms: int, at: At, out: list[Caused]) -> None:
-        """Judge the rules, as the live service does when it makes a snapshot."""
-        if self._model.profile.performance.rules:
-            for finding in version.judge_rules(version.tell(at_ms, at.sequence).windows, at.sequence, at.time_ms):
-                self._advance(version, finding, out)
+
+class _FannedCounts(JoinCounts):
+    """What the join did with a version, counted in every configuration."""
+
+    def __init__(self, counts: Sequence[JoinCounts]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def add(self, name: str, count: int) -> None:
+        for counts in self._counts:
+            counts.add(name, count)
+
+
+class _FannedVersion(VersionMonitor):
+    """A version as the task sees it: it counts what the join did, and nothing else."""
+
+    def __init__(self, model: Model, model_version: str, members: Sequence[VersionMonitor]) -> None:
+        super().__init__(model, model_version)
+        self.counts = _FannedCounts([member.counts for member in members])
 
 
 class Fan(ModelMonitor):
@@ -163,10 +198,13 @@ class Fan(ModelMonitor):
         for view in self._views:
             vars(view).update(vars(self._model), profile=view.profile)
 
-    def version(self, model_version: str) -> VersionMonitor:
-        """Find a version; counts of the join go to the first configuration's, and are told by nobody."""
-        found = [member.version(model_version) for member in self._members]
-        return found[0]
+    def version(self, model_version: str, sequence: int = -1) -> VersionMonitor:
+        """Find a version, or begin to watch it in every configuration."""
+        known = self.versions.get(model_version)
+        if known is None:
+            members = [member.version(model_version, sequence) for member in self._members]
+            known = self.versions[model_version] = _FannedVersion(self._model, model_version, members)
+        return known
 
     def observe(self, model_version: str, batch: VersionBatch) -> list[Caused]:
         """Let every configuration observe."""
@@ -175,8 +213,10 @@ class Fan(ModelMonitor):
             out.extend(member.observe(model_version, batch))
         return []
 
-    def count_duplicate_labels(self, count: int) -> None:
-        """Count nothing: it is told by nobody."""
+    def count_duplicate_labels(self, sequence: Int) -> None:
+        """Count in every configuration."""
+        for member in self._members:
+            member.count_duplicate_labels(sequence)
 
     def next_deadline_ms(self) -> int:
         """Say when the first of them has something to do."""

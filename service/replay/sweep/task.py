@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas.outputs import Alert, FineTuneTrigger
 from service.core.effects import Caused, StepResult
 from service.core.intake import Merged, Positions
 from service.core.model import ModelMonitor
@@ -64,7 +65,7 @@ class SweepTask(MeasuredTask):
         self._now: list[list[Caused]] = [[] for _ in cores]
         """Of the step that is being taken."""
         self.outputs: list[list[Caused]] = [[] for _ in cores]
-        """By configuration, since they were last taken away."""
+        """Alerts and triggers by configuration, since they were last taken away."""
 
     def _model(self, model_id: str) -> ModelMonitor:
         known = self.models.get(model_id)
@@ -80,7 +81,7 @@ class SweepTask(MeasuredTask):
         result = super()._apply(merged)
         for now, kept in zip(self._now, self.outputs, strict=True):
             now.sort(key=_by_sequence)
-            kept.extend(now)
+            kept.extend(caused for caused in now if isinstance(caused.output, Alert | FineTuneTrigger))
             now.clear()
         return result
 

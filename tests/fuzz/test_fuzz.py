@@ -1,0 +1,22 @@
+"""No record can hurt: whatever its bytes, it is an event or a dead letter, once. More: `python -m tests.fuzz`."""
+
+import pytest
+
+from tests.fuzz.campaign import Campaign
+
+MEMORY_BYTES = 64_000_000
+"""What memory may grow by once the task's bounds are reached: one more block of the join's array, and fragments."""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_each_of_many_broken_records_is_an_event_or_a_dead_letter(seed: int) -> None:
+    figures = Campaign(seed, 8000).run(8000)
+    assert figures.events > 1000
+    assert len(figures.dead_letters) > 8
+
+
+@pytest.mark.slow
+def test_a_million_broken_records_crash_nothing_and_leave_memory_flat() -> None:
+    figures = Campaign(3, 1_000_000).run(1_000_000)
+    assert figures.records >= 1_000_000
+    assert figures.grown_bytes < MEMORY_BYTES
