@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 BOOTSTRAP ?= 127.0.0.1:9092
 
-.PHONY: help setup demo demo-kafka test test-fast check lint format schemas bench simulate chaos fuzz kafka kafka-stop clean
+.PHONY: help setup demo demo-kafka test test-fast check lint format schemas bench simulate chaos chaos-kafka fuzz kafka kafka-stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ simulate: $(DEV) ## seeded faults on the log in memory, 5,000 seeds; SEEDS=n for
 
 chaos: $(DEV) ## kill -9 of real service processes on the embedded log, 1,000 times; KILLS=n for another number
 	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),1000)
+
+chaos-kafka: $(DEV) ## real service processes on a real broker, which dies too: 100 faults; FAULTS=n, SEED=n for others
+	$(BIN)/python -m tests.chaos.kafka --faults $(or $(FAULTS),100) --seed $(or $(SEED),1)
 
 fuzz: $(DEV) ## ten million broken records through codec and task; RECORDS=n for another number
 	$(BIN)/python -m tests.fuzz --records $(or $(RECORDS),10000000)

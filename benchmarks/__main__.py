@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from benchmarks import join, monitor, overhead, service
+from benchmarks import join, monitor, overhead, replay, service
 from service.app import configure_logging
 from service.config import LoggingSettings
 
@@ -20,12 +20,14 @@ PROGRAMS: Final[Mapping[str, Callable[[float], Result]]] = {
     "join": lambda scale: [join.measure(max(int(10_000_000 * scale), 10_000))],
     "service": service.run,
     "overhead": overhead.run,
+    "replay": replay.run,
 }
 GOALS: Final = {
     "monitor": "ratio: at most 10 at first, 4 to come",
     "join": "joins_per_s at least 500,000; bytes_per_entry at most 130; restore_s at most 15 at 10 M entries",
     "service": "share_of_bare_loop: at least 0.30 at first, 0.60 to come",
     "overhead": "commits_cost_ratio + snapshot_cost_ratio at most 0.10; recover_s at most 15",
+    "replay": "sweep of 50 configurations: ratio at most 10",
 }
 
 

@@ -97,6 +97,7 @@ class LossMonitor:
         """Learn the reference anew from the next outcome on."""
         self._start()
         self._first_number = outcomes_so_far
+        self._bases = [outcomes_so_far] * len(self.detectors)  # they count from here
 
     def feed(self, outcomes: Outcomes, losses: Float, window: OutcomeWindow) -> LossFeed:
         """Begin to take outcomes (with finite losses): they go into the window as the feed advances."""

@@ -50,7 +50,7 @@ class Histogram(msgspec.Struct, frozen=True):
     categorical: tuple[bool, ...]
     counts: tuple[tuple[Whole, ...], ...]
     positions: tuple[tuple[float, ...], ...]
-    spread: tuple[Annotated[float, Meta(gt=0)], ...]
+    spread: tuple[Annotated[float, Meta(gt=0.0)], ...]
     features: tuple[Bins, ...]
 
     @property
@@ -128,10 +128,10 @@ class Loss(msgspec.Struct, frozen=True):
     """The window of the loss; regression: in the label's unit, with what its cap makes of it in `scaled`."""
 
     count: Annotated[int, Meta(ge=1)]
-    mean: Annotated[float, Meta(ge=0)]
-    std: Annotated[float, Meta(ge=0)]
-    cap: Annotated[float, Meta(gt=0)]
-    scaled: tuple[Annotated[float, Meta(ge=0, le=1)], Annotated[float, Meta(ge=0, le=0.25)]]
+    mean: Annotated[float, Meta(ge=0.0)]
+    std: Annotated[float, Meta(ge=0.0)]
+    cap: Annotated[float, Meta(gt=0.0)]
+    scaled: tuple[Annotated[float, Meta(ge=0.0, le=1.0)], Annotated[float, Meta(ge=0.0, le=0.25)]]
     """Mean and variance of the losses as detectors see them, between 0 and 1: no variance there is above 1/4."""
 
 

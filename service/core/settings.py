@@ -75,7 +75,7 @@ class FeatureDriftSettings(Settings, frozen=True):
     window_blocks: Annotated[int, Meta(ge=1, le=1000, description="blocks that make the current window")] = 5
     bins: Annotated[int, Meta(ge=2, le=100, description="quantile bins of a numeric feature")] = 20
     expected_events_between_false_incidents: Annotated[
-        float, Meta(ge=1000, description="for all features of the model together")
+        float, Meta(ge=1000.0, description="for all features of the model together")
     ] = 1_000_000.0
     fixed_threshold: Annotated[
         float | None,
@@ -135,7 +135,7 @@ class LatencySettings(Settings, frozen=True):
         float | None, Meta(description="alert when the 95th percentile of a block is above this; null: no alert")
     ] = None
     error_rate_above: Annotated[
-        Annotated[float, Meta(gt=0, le=1)] | None,
+        Annotated[float, Meta(gt=0.0, le=1.0)] | None,
         Meta(
             description="alert when the share of failed serving calls in a block is above this; null: no alert",
         ),

@@ -8,6 +8,7 @@ The seed chooses what is done to whom, the inputs and the settings; the moments 
 import argparse
 import asyncio
 import logging
+import shutil
 import statistics
 import sys
 import tempfile
@@ -28,16 +29,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.kafka", description=__doc__)
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--module", default="service", help="what the workers run: `python -m MODULE run`")
+    parser.add_argument("--mutant", help="break the service on purpose, one of tests/chaos/kafka_mutants.py")
     options = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that a broker is dead is no news here
     directory = Path(tempfile.mkdtemp(prefix="tidegauge-chaos-"))
     try:
-        report = asyncio.run(live_through(options.seed, options.faults, directory, options.module))
+        report = asyncio.run(live_through(options.seed, options.faults, directory, mutant=options.mutant))
     except (ViolationError, UnexpectedError) as error:
         print(f"seed {options.seed}: VIOLATED: {error}\n  logs: {directory}")
         print(f"  again: python -m tests.chaos.kafka --seed {options.seed} --faults {options.faults}")
         return 1
+    shutil.rmtree(directory)
     print("\n".join(lines(report)))
     return 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MUTANT_VARIABLE = "TIDEGAUGE_MUTANT"
 RESTART_PAUSE_S = 0.5
 STOP_LIMIT_S = 40.0
 """A graceful end: runtime.stop_timeout_ms, leaving the group and closing connections, on a machine that is busy."""
@@ -168,6 +169,8 @@ def tally(fleet: Fleet, expected_errors: tuple[str, ...]) -> Counter[str]:
     return counts
 
 
-def service_command(config: Path, module: str = "service") -> list[str]:
-    """Give the command line of one worker: what `tidegauge run` runs."""
-    return [sys.executable, "-m", module, "run", "--config", str(config)]
+def service_command(config: Path, *, mutant: str | None = None) -> list[str]:
+    """Give the command line of one worker: what `tidegauge run` runs, whole or broken on purpose."""
+    module = "service" if mutant is None else "tests.chaos.kafka_mutants"
+    variable = [] if mutant is None else ["env", f"{MUTANT_VARIABLE}={mutant}"]
+    return [*variable, sys.executable, "-m", module, "run", "--config", str(config)]

@@ -64,14 +64,16 @@ class Report(NamedTuple):
 class ChaosRun:
     """Lives through the faults of one seed."""
 
-    def __init__(self, setting: Setting, broker: ChaosBroker, bootstrap: str, directory: Path, module: str) -> None:
+    def __init__(
+        self, setting: Setting, broker: ChaosBroker, bootstrap: str, directory: Path, mutant: str | None
+    ) -> None:
         self._setting = setting
         self._rng = random.Random(f"director {setting.seed}")
         self._broker = broker
         self._bootstrap = bootstrap
         config = directory / "config.yaml"  # YAML holds JSON
         config.write_bytes(orjson.dumps(msgspec.to_builtins(setting.config)))
-        self._fleet = Fleet(service_command(config, module), directory)
+        self._fleet = Fleet(service_command(config, mutant=mutant), directory)
         self._topics = setting.config.topics
         self._watch = Watch(bootstrap, self._topics, setting.partitions, self._train)
         self._feeds = [self._feed(partition) for partition in range(setting.partitions)]
@@ -270,11 +272,11 @@ class ChaosRun:
         )
 
 
-async def live_through(seed: int, faults: int, directory: Path, module: str = "service") -> Report:
-    """Run a seed on a broker of its own. Raises ViolationError or UnexpectedError."""
+async def live_through(seed: int, faults: int, directory: Path, *, mutant: str | None = None) -> Report:
+    """Run a seed on a broker of its own, with the service or a mutant. Raises ViolationError or UnexpectedError."""
     broker = ChaosBroker(directory / "broker")
     bootstrap = await broker.start()
     try:
-        return await ChaosRun(draw_setting(seed, faults, bootstrap), broker, bootstrap, directory, module).run()
+        return await ChaosRun(draw_setting(seed, faults, bootstrap), broker, bootstrap, directory, mutant).run()
     finally:
         await broker.stop()

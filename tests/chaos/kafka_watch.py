@@ -1,4 +1,4 @@
-"""What anybody may see from outside: the committed records of a plain aiokafka consumer, none of the service's code."""
+"""What anybody may see from outside: the committed records, read by a plain aiokafka consumer."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from service.core.intake import Positions
+from service.eventlog.kafka.reader import close_consumer
 from service.eventlog.protocol import Chunk
 from service.runtime.settings import TopicSettings
 from tests.chaos.kafka_feed import roles_behind
@@ -17,6 +18,7 @@ from tests.simulation.verifier import ViolationError, end_of
 
 READ_LIMIT_S = 60.0
 """To read all that a run wrote, and for the last open transaction to be aborted by the broker."""
+CLOSE_LIMIT_MS = 1_000
 
 
 def consumer_of(bootstrap: str, isolation: str = "read_committed") -> AIOKafkaConsumer:
@@ -57,7 +59,7 @@ class Watch:
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
             finally:
-                await consumer.stop()
+                await close_consumer(consumer, CLOSE_LIMIT_MS)
 
     async def _take(self, found: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for where, records in found.items():
@@ -105,7 +107,7 @@ async def read_all(bootstrap: str, topics: Iterable[str], partitions: int) -> di
     except TimeoutError:
         raise ViolationError(f"records behind a transaction that nobody ended: {behind}") from None
     finally:
-        await consumer.stop()
+        await close_consumer(consumer, CLOSE_LIMIT_MS)
     return chunks
 
 
@@ -116,7 +118,7 @@ async def _ends(bootstrap: str, wanted: Sequence[TopicPartition]) -> dict[TopicP
     try:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(wanted)
     finally:
-        await consumer.stop()
+        await close_consumer(consumer, CLOSE_LIMIT_MS)
     return ends
 
 

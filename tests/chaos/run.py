@@ -92,7 +92,11 @@ def run(path: Path, *, kills: int, seed: int, seconds: float, per_second: float 
                     _expect(kill(process, signal.SIGKILL), -signal.SIGKILL)
                     done += 1
             last = start_from_scratch(place, said)
-            asyncio.run(_caught_up(place, seed, last))
+            try:
+                asyncio.run(_caught_up(place, seed, last))
+            except BaseException:
+                kill(last, signal.SIGKILL)
+                raise
             _expect(kill(last, signal.SIGTERM), 0)
         finally:
             zygote.close()

@@ -130,7 +130,7 @@ def test_the_join_is_that_of_one_operation_at_a_time_wherever_it_is_cut_expired_
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=4000)
+@settings(deadline=None, max_examples=1200)
 @given(runs(max_ops=120), JOIN_SETTINGS, NUMBERS, NUMBERS, NUMBERS)
 def test_the_join_is_that_of_one_operation_at_a_time_in_thousands_of_longer_runs(
     ops: list[Op], join: JoinSettings, cuts: set[int], expire_after: set[int], crashes: set[int]

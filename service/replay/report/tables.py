@@ -65,9 +65,13 @@ def policies(model: ModelScore) -> str:
         ]
         for tally in model.tallies
     ]
-    heads = ["policy", "#alarms", "#found", "#missed", "#false", "#false per 10k events", "#false per day"]
-    heads += ["#delay, events", "#fine-tunes", "#labels each", "#loss saved (estimate)", "#of"]
-    return _table("The monitor beside policies that look at nothing", heads, rows)
+    heads = ["policy", "#alarms", "#found", "#missed", "#false", "#per 10k", "#per day", "#delay"]
+    heads += ["#fine-tunes", "#labels each", "#loss saved", "#of"]
+    note = (
+        '<p class="soft">False alarms per 10,000 events and per day, delay in events. What is saved is an estimate: '
+        "the loss above the usual, from a fine-tune with enough labels to the next change.</p>"
+    )
+    return _table("The monitor beside policies that look at nothing", heads, rows) + note
 
 
 def incident_table(incidents: Sequence[Incident]) -> str:
