@@ -86,8 +86,8 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 @contextlib.asynccontextmanager
-async def opened(config: Config, given: Given) -> AsyncIterator[Opened]:
-    """Open what the options name, and fix its range. Raises UsageError, RangeError or LogError."""
+async def opened(config: Config, given: Given, only: int | None = None) -> AsyncIterator[Opened]:
+    """Open what the options name, and fix its range, or that of one task. Raises UsageError, RangeError or LogError."""
     if given["file"] is not None:
         request = file_request(given)
         whole = TaskPlan(partition=0, start=Positions(0, 0, 0), end=Positions(0, FILE_END, FILE_END))
@@ -100,6 +100,8 @@ async def opened(config: Config, given: Given) -> AsyncIterator[Opened]:
         raise UsageError(f"{config.log.sqlite.path}: no such log, and no FILE was named")
     async with open_log(config.log) as log:
         first, last = read_edge(given["from_"]), read_edge(given["to"])
-        plan, boundaries = await make_plan(log, config.topics, first, last, given["order"], warm_up=given["warm_up"])
+        plan, boundaries = await make_plan(
+            log, config.topics, first, last, given["order"], warm_up=given["warm_up"], only=only
+        )
         source = {"carrier": config.log.carrier, "cloudevents_source": default_source(config.runtime.name)}
         yield Opened(Origin(config.topics.inputs, log, boundaries), plan, source, BadRows(Path()))

@@ -150,9 +150,9 @@ async def replay_one(directory: Path, partition: int, report: Report) -> int:
     plan = next((plan for plan in info.plan.tasks if plan.partition == partition), None)
     if plan is None:
         raise UsageError(f"{directory}: there is no task {partition}")
-    given: Given = {"file": None, "from_": "recorded", "to": "recorded", "order": "auto", "warm_up": False}
-    given["order"] = "auto" if plan.recorded else "event-time"
-    async with opened(config, given) as source:
+    order = "auto" if plan.recorded else "event-time"
+    given: Given = {"file": None, "from_": "recorded", "to": "recorded", "order": order, "warm_up": False}
+    async with opened(config, given, partition) as source:
         settings = Settings(config.core, config.runtime, config.topics)
         sinks, state = file_sinks(directory, settings), state_directory(directory)
         return await replay_tasks(settings, source.origin, [plan], sinks, state, report)

@@ -94,9 +94,16 @@ class Extents(NamedTuple):
 
 
 async def make_plan(
-    log: Log, topics: TopicSettings, start: Edge, end: Edge, order: Order, *, warm_up: bool
+    log: Log,
+    topics: TopicSettings,
+    start: Edge,
+    end: Edge,
+    order: Order,
+    *,
+    warm_up: bool,
+    only: int | None = None,
 ) -> tuple[ReplayPlan, dict[int, Boundaries]]:
-    """Fix the range of every task. Raises RangeError or LogError.
+    """Fix the range of every task, or of one. Raises RangeError or LogError.
 
     `warm_up`: begin where the live service began, without outputs until `start`, so that the state there is its own.
     """
@@ -106,7 +113,7 @@ async def make_plan(
         raise RangeError(f"no such topics: {', '.join(missing)}")
     tasks: list[TaskPlan] = []
     recorded: dict[int, Boundaries] = {}
-    for partition in range(min(counts.values())):
+    for partition in range(min(counts.values())) if only is None else [only]:
         steps = None if order == "event-time" else await read_boundaries(log, topics, partition)
         if steps is None and order == "recorded":
             raise RangeError(f"task {partition}: {topics.steps} holds no steps, so no order was recorded")

@@ -31,8 +31,8 @@ BATCH = 4000
 SHARES = {Role.CONTROL: 0.02, Role.PREDICTIONS: 0.58, Role.LABELS: 0.4}
 RESTORE_EVERY = 50
 """Batches between two restorations of the task from its own state: odd names must survive that too."""
-BATCH_LIMIT_S = 60.0
-"""A batch takes about 0.2 s; one that takes so long hangs."""
+BATCH_LIMIT_S = 20.0
+"""Of CPU time, which a busy machine does not stretch: a batch takes about 0.2 s, so one that takes so long hangs."""
 
 SETTINGS = CoreSettings(
     default=ModelProfile(
@@ -94,11 +94,11 @@ class Campaign:
         slowest, settled = 0.0, 0
         batches = -(-records // BATCH)
         for number in range(batches):
-            start = time.monotonic()
+            start = time.process_time()
             self._batch(START_MS + number * BATCH * 20)
             if number % RESTORE_EVERY == RESTORE_EVERY - 1:
                 self._restore()
-            slowest = max(slowest, time.monotonic() - start)
+            slowest = max(slowest, time.process_time() - start)
             assert slowest < BATCH_LIMIT_S, f"batch {number} took {slowest:.0f} s"
             if number == batches // 4:
                 settled = resident_bytes()

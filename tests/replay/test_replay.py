@@ -9,7 +9,7 @@ import pytest
 from service.config import Config
 from service.core.intake import Positions
 from service.eventlog.memory import MemoryLog
-from service.eventlog.protocol import TopicSpec
+from service.eventlog.protocol import TopicPartition, TopicSpec
 from service.replay import run as run_module
 from service.replay.boundaries import BoundariesError, read_boundaries
 from service.replay.file_feed import FILE_END, FileRequest
@@ -183,8 +183,6 @@ async def test_a_range_that_retention_has_cut_into_is_refused_with_the_first_off
     made = MemoryLog(clock_ms=lambda: START_MS)
     await prepare_topics(made, CONFIG.topics, CONFIG.core)
     await trickle(made, CONFIG, SOURCES, seed=1, part=2000)
-    from service.eventlog.protocol import TopicPartition
-
     made.drop_before(TopicPartition(CONFIG.topics.predictions, 1), 10)
     edge = Edge("offsets", offsets={0: Positions(0, 0, 0), 1: Positions(0, 3, 0)})
     with pytest.raises(RangeError, match=r"predictions\[1\]: the range begins at offset 3, .* before 10"):
@@ -200,6 +198,12 @@ async def test_ranges_by_time_and_by_group_position_are_those_of_the_log(log: Me
         log, CONFIG.topics, Edge("earliest"), Edge("time", time_ms=START_MS + 10**9), "event-time", warm_up=False
     )
     assert all(task.end == Positions(0, 0, 0) for task in plan.tasks)
+    inputs = {TopicPartition(topic, number): 40 + number for topic in CONFIG.topics.inputs for number in (0, 1)}
+    async with log.membership("somebody", CONFIG.topics.inputs) as member:
+        await member.publish_positions(inputs | {TopicPartition(CONFIG.topics.control, 0): 1})
+    edge = Edge("group", group="somebody")
+    plan, _ = await make_plan(log, CONFIG.topics, Edge("earliest"), edge, "auto", warm_up=False, only=0)
+    assert [task.end for task in plan.tasks] == [Positions(1, 40, 40)]
     with pytest.raises(RangeError, match="group 'nobody' has no committed positions"):
         await make_plan(log, CONFIG.topics, Edge("group", group="nobody"), Edge("latest"), "auto", warm_up=False)
 
