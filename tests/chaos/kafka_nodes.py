@@ -57,7 +57,8 @@ class Node:
             code = await asyncio.wait_for(self.process.wait(), STOP_LIMIT_S)
         except TimeoutError:
             raise UnexpectedError(f"{self.log.name}: not stopped {STOP_LIMIT_S:.0f} s after SIGTERM") from None
-        if code:
+        # Asked before Python had loaded the program, it has said nothing and has nothing to end.
+        if code and not (code == -signal.SIGTERM and not self.last_words()):
             raise UnexpectedError(f"{self.log.name}: exit code {code} after SIGTERM: {self.last_words()}")
 
     def tasks(self) -> list[int]:
