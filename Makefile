@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 BOOTSTRAP ?= 127.0.0.1:9092
 
-.PHONY: help setup demo demo-kafka test test-fast check lint format schemas bench simulate chaos chaos-kafka fuzz kafka kafka-stop clean
+.PHONY: help setup demo demo-kafka test test-fast search check lint format schemas bench simulate chaos chaos-kafka fuzz kafka kafka-stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ test: $(DEV) ## every test, the real broker included; fast ones first
 
 test-fast: $(DEV) ## the fast tests alone
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka"
+
+search: $(DEV) ## the fast tests with examples never tried before
+	TIDEGAUGE_EXAMPLES=search $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka"
 
 lint: $(DEV) ## ruff, mypy, import-linter, generated schemas
 	$(BIN)/ruff check .

@@ -4,8 +4,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.broker import kafka_broker, session_pid
+
+# A run that gates a change repeats the same examples everywhere; `make search` draws new ones and prints what it finds.
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("search", print_blob=True)
+settings.load_profile(os.environ.get("TIDEGAUGE_EXAMPLES", "steady"))
 
 
 @pytest.fixture(scope="session")

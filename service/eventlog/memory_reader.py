@@ -38,14 +38,17 @@ class MemoryReader:
 
     def _take(self, wanted: Sequence[TopicPartition], max_records: int) -> list[Chunk]:
         chunks: list[Chunk] = []
+        ends: dict[TopicPartition, int] = {}
         for where in wanted:
             if max_records <= 0:
                 break
-            self._ends[where] = self._log.partition(where).end
+            ends[where] = self._log.partition(where).end
             chunk = self._log.partition(where).chunk(self._positions[where], max_records)
             if chunk is not None:
                 chunks.append(chunk)
                 max_records -= len(chunk.values)
+        # Only now: a fetch that raised told nothing.
+        self._ends.update(ends)
         for chunk in chunks:
             self._positions[TopicPartition(chunk.topic, chunk.partition)] = chunk.next_position
         return chunks

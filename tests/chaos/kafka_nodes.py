@@ -1,6 +1,7 @@
 """Worker processes, and what is done to them. A process that ends without being told to is started again, and noted."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from service.cli.workers import WORKER_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MUTANT_VARIABLE = "TIDEGAUGE_MUTANT"
@@ -68,10 +71,13 @@ class Node:
         return [] if newest is None else list(orjson.loads(newest)["tasks"])
 
     async def joined(self) -> None:
-        """Wait until the group has given it something, or it has ended."""
-        async with asyncio.timeout(JOIN_LIMIT_S):
-            while not self.tasks() and self.process.returncode is None:  # noqa: ASYNC110  # its log tells no event
-                await asyncio.sleep(0.05)
+        """Wait until the group has given it something, or it has ended. Raises UnexpectedError."""
+        try:
+            async with asyncio.timeout(JOIN_LIMIT_S):
+                while not self.tasks() and self.process.returncode is None:  # noqa: ASYNC110  # its log tells no event
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise UnexpectedError(f"{self.log.name}: no task {JOIN_LIMIT_S:.0f} s after its start") from None
 
     def last_words(self) -> str:
         """Give the end of what it said."""
@@ -106,8 +112,10 @@ class Fleet:
         """Start one more worker."""
         log = self._directory / f"worker-{len(self._lives)}.log"
         with log.open("wb") as sink:
+            # As of `tidegauge run --workers`: when this program is gone, its workers read the end of the pipe and stop.
+            environment = {**os.environ, WORKER_VARIABLE: str(len(self._lives))}
             process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                *self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=sink, stderr=sink, env=environment
             )
         node = Node(process, log)
         self._lives.append(node)

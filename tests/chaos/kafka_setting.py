@@ -43,7 +43,7 @@ def draw_setting(seed: int, faults: int, bootstrap: str) -> Setting:
         seed,
         partitions,
         workers=rng.choice((2, 3)),
-        most_workers=4,
+        most_workers=min(4, partitions),  # each has something to lose
         faults=plan(rng, faults),
         # The simulator's short windows and impatient policies: much comes out, and state of every sort is restored.
         config=msgspec.structs.replace(

@@ -102,6 +102,33 @@ async def test_a_broker_that_is_killed_and_comes_back_kept_what_it_confirmed(own
     await log.close()
 
 
+async def test_who_is_at_work_when_the_broker_dies_gets_log_errors_and_is_never_cancelled(own_broker: OwnBroker):
+    log = KafkaLog(own_broker.settings)
+    await log.ensure_topics([TopicSpec("t", 4), TopicSpec("idle", 4)])
+
+    async def work(number: int) -> None:
+        # A client that has nothing to give is always asking its broker, or waiting to ask again.
+        reader, writer = await log.reader({TopicPartition("idle", number): 0}), await log.writer(f"w{number}")
+        try:
+            while True:
+                await writer.commit([record("t", b"v", partition=number)])
+                await reader.fetch(max_records=10, wait_ms=0)
+        finally:
+            await reader.close()
+            await writer.close()
+
+    workers = [asyncio.create_task(work(number)) for number in range(4)]
+    await asyncio.sleep(1)
+    own_broker.signal(signal.SIGKILL)
+    async with asyncio.timeout(20):
+        ends = await asyncio.gather(*workers, return_exceptions=True)
+    # aiokafka lets the cancellation of its own tasks out, which would end a task of the service without a word.
+    assert [end for end in ends if not isinstance(end, LogError)] == []
+    await log.close()
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 class Secured(NamedTuple):
     address: str
     certificate: Path
