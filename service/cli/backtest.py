@@ -55,7 +55,10 @@ def backtest(
     report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
-    """Replay, and say how good the alerts would have been: delay, missed, false; what fine-tuning costs and saves."""
+    """Replay, and score the alerts against the truth.
+
+    Delay, missed and false alarms, and what fine-tuning would have cost and saved.
+    """
     with plain_errors():
         import asyncio  # noqa: PLC0415
 

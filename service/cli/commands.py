@@ -25,23 +25,31 @@ app = typer.Typer(
     # Plain help: rich's takes three times as long to import as all the rest.
     rich_markup_mode=None,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"tidegauge {version('tidegauge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
 config_app = typer.Typer(
     help="Write, check and explain the configuration.", no_args_is_help=True, rich_markup_mode=None
 )
-app.command()(produce)
-app.command()(demo)
-app.command()(replay)
-app.command()(backtest)
-app.command()(sweep)
-app.command()(diff)
-app.command("sweep-part", hidden=True)(sweep_part)
-app.command("replay-task", hidden=True)(replay_task)
-app.add_typer(config_app, name="config")
-app.add_typer(state_app, name="state")
-app.add_typer(profile_app, name="profile")
 
 
-@app.command()
 def run(
     config: ConfigFile = None,
     bootstrap: Bootstrap = None,
@@ -61,7 +69,6 @@ def run(
         run_workers(configured(config, bootstrap, log), RunOptions(config, bootstrap, log, http_port), workers)
 
 
-@app.command()
 def watch(
     config: ConfigFile = None,
     bootstrap: Bootstrap = None,
@@ -109,7 +116,6 @@ def watch(
         asyncio.run(work())
 
 
-@app.command()
 def schema(
     name: Annotated[str | None, typer.Argument(help="A payload, asyncapi, or detectors; none: list the names.")] = None,
 ) -> None:
@@ -158,3 +164,13 @@ def config_reference() -> None:
         from service.cli.config_docs import reference  # noqa: PLC0415
 
         typer.echo(reference(), nl=False)
+
+
+# In the order in which they are listed: first what people try, then what they come to need.
+for command in (demo, run, produce, watch, replay, backtest, sweep, diff, schema):
+    app.command()(command)
+app.command("sweep-part", hidden=True)(sweep_part)
+app.command("replay-task", hidden=True)(replay_task)
+app.add_typer(config_app, name="config")
+app.add_typer(profile_app, name="profile")
+app.add_typer(state_app, name="state")

@@ -22,7 +22,10 @@ ToleranceMs = Annotated[
 
 
 def diff(first: First, second: Second, tolerance_ms: ToleranceMs = 0, as_json: Json = False) -> None:
-    """Say which incidents are new, gone or changed from A to B; exit 1 if any, as diff does."""
+    """Compare the incidents of two runs.
+
+    Says which are new, gone or changed from A to B; exits with 1 if any is, as diff does.
+    """
     with plain_errors():
         import orjson  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.replay_options import RANGE, ModelId
 
 profile_app = typer.Typer(
-    help="Store a reference window, for models that shall be judged from their first event on.",
+    help="Store a reference window of a model.\n\nSo that it is judged from its first event on.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

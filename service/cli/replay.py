@@ -46,9 +46,10 @@ def replay(
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a part of the topics, or a file, and put out what the live service would have.
+    """Run the monitor over history.
 
-    A range that a live service consumed gives the bytes that it published.
+    A part of the topics, or a file, gives what the live service would have published; a range that a live service
+    consumed gives the bytes that it did publish.
     """
     with plain_errors():
         _check(given, out, to_topics, resume=resume, published=published, verify=verify)

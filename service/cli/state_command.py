@@ -20,9 +20,7 @@ T = TypeVar("T")
 FAULTY = 1
 """Exit code of `state inspect` where something cannot be read."""
 
-state_app = typer.Typer(
-    help="Inspect, export and rebuild what the log holds of each task.", no_args_is_help=True, rich_markup_mode=None
-)
+state_app = typer.Typer(help="Inspect, export and rebuild the state.", no_args_is_help=True, rich_markup_mode=None)
 
 Partition = Annotated[int | None, typer.Option(min=0, metavar="N", help="Only this task; else all.")]
 

@@ -38,7 +38,10 @@ def sweep(
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
-    """Backtest many configurations at once, rank them, and write the best one as a configuration file."""
+    """Backtest many configurations in one pass.
+
+    Ranks them by an objective, and writes the best one as a configuration file.
+    """
     with plain_errors():
         import asyncio  # noqa: PLC0415
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,12 @@ def test_run_starts_and_ends_gracefully_on_sigterm(tmp_path: Path) -> None:
     program.stderr.close()
     assert program.wait(timeout=30) == 0, seen
     assert '"stopped"' in seen
+
+
+def test_every_command_fits_one_line_of_the_help_and_the_version_is_the_package_s() -> None:
+    told = [
+        subprocess.run([*TIDEGAUGE, option], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        for option in ("--help", "--version")
+    ]
+    assert "..." not in told[0].partition("Commands:")[2]
+    assert told[1].strip() == f"tidegauge {version('tidegauge')}"
