@@ -5,6 +5,8 @@ import contextlib
 import random
 import signal
 import sqlite3
+import statistics
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +29,8 @@ LIFE_LIMIT_S = 20.0
 """A life that writes nothing for so long is ended all the same."""
 
 CATCH_UP_LIMIT_S = 300.0
+SAY_EVERY = 100
+"""Kills between two lines about how far the run is."""
 EXPECTED_EVENTS = ("task_fenced",)
 
 
@@ -38,11 +42,15 @@ class Chaos(NamedTuple):
     records: int
     cuts: int
     outputs: int
+    recoveries: list[float]
+    """Seconds from the start of a life until all tasks were locked and one had committed, of lives that came so far."""
 
     def __str__(self) -> str:
+        median, most = statistics.median(self.recoveries), max(self.recoveries)
         return (
             f"{self.kills} kills in {self.seconds:.0f} s: {self.records} records, {self.cuts} commits, "
-            f"{self.outputs} outputs, each as it must be, once"
+            f"{self.outputs} outputs, each as it must be, once\n"
+            f"  from start to first commit ({len(self.recoveries)} lives): median {median:.2f} s, most {most:.2f} s"
         )
 
 
@@ -52,6 +60,7 @@ class Moment:
     def __init__(self, place: Workplace, steps: str) -> None:
         self._db = sqlite3.connect(f"file:{place.log}?mode=ro", uri=True)
         self._steps = steps
+        self.recoveries: list[float] = []
 
     def wait(self, rng: random.Random) -> None:
         """Wait for the moment: in three of four cases when this life has written a few records, and a bit."""
@@ -59,10 +68,15 @@ class Moment:
             time.sleep(rng.uniform(0, 0.3))
             return
         # A barrier for each task comes first: so some die before their first commit, and most after a few.
-        wanted = self._written() + rng.randint(1, 3 * PARTITIONS)
-        deadline = time.monotonic() + LIFE_LIMIT_S
-        while self._written() < wanted and time.monotonic() < deadline:
+        began, before, wanted = time.monotonic(), self._written(), rng.randint(1, 3 * PARTITIONS)
+        written, committed_at = 0, None
+        while written < wanted and time.monotonic() < began + LIFE_LIMIT_S:
             time.sleep(0.002)
+            written = self._written() - before
+            if committed_at is None and written > PARTITIONS:
+                committed_at = time.monotonic()
+        if committed_at is not None:
+            self.recoveries.append(committed_at - began)
         time.sleep(rng.choice((0.0, rng.uniform(0, 0.03))))
 
     def _written(self) -> int:
@@ -91,6 +105,8 @@ def run(path: Path, *, kills: int, seed: int, seconds: float, per_second: float 
                     moment.wait(rng)
                     _expect(kill(process, signal.SIGKILL), -signal.SIGKILL)
                     done += 1
+                    if done % SAY_EVERY == 0:
+                        sys.stderr.write(f"{done} kills after {time.monotonic() - began:.0f} s\n")
             last = start_from_scratch(place, said)
             try:
                 asyncio.run(_caught_up(place, seed, last))
@@ -105,7 +121,8 @@ def run(path: Path, *, kills: int, seed: int, seconds: float, per_second: float 
     source = f"tidegauge/{config.runtime.name}"
     outputs = sum(verify(each, config.core, config.topics.inputs, source) for each in found)
     records = sum(len(each.inputs[role]) for each in found for role in Role)
-    return Chaos(done, time.monotonic() - began, records, sum(len(each.cuts) for each in found), outputs)
+    cuts = sum(len(each.cuts) for each in found)
+    return Chaos(done, time.monotonic() - began, records, cuts, outputs, moment.recoveries)
 
 
 def _by_hand(number: int) -> bool:

@@ -11,11 +11,13 @@ import os
 import sys
 from pathlib import Path
 
+import scipy.special
+
 from service.app import configure_logging, run_until_signal
 from service.config import load_config
 from service.eventlog.sqlite import SqliteLog
 
-__all__ = ["SqliteLog"]  # imported before the fork, for `open_log` imports it late
+__all__ = ["SqliteLog", "scipy"]  # imported before the fork, for the service imports them late
 
 
 def main() -> None:
