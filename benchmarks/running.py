@@ -153,10 +153,10 @@ async def committed(worker: Worker, inputs: Inputs) -> None:
             await asyncio.sleep(POLL_S)
 
 
-async def watched(worker: Worker, inputs: Inputs) -> None:
-    """Wait until everything has gone through the core, committed or not."""
+async def watched(worker: Worker, until_ms: int) -> None:
+    """Wait until everything up to an event time has gone through the core, committed or not."""
     async with asyncio.timeout(TIMEOUT_S):
-        while worker.stats[0].watermark_ms < inputs.newest_ms:
+        while worker.stats[0].watermark_ms < until_ms:
             _check(worker)
             await asyncio.sleep(POLL_S)
 

@@ -76,6 +76,8 @@ def betting_upper(counts: Floats, scores: Floats, delta: ArrayLike) -> Floats:
     low, high = mean, np.ones_like(mean)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
+        if ((middle == low) | (middle == high)).all():  # no double lies between: nothing can move the result any more
+            break
         wealth = (counts * np.log1p(stake[:, None] * (middle[:, None] - scores))).sum(axis=1)
         above = wealth > log_limit
         low, high = np.where(above, low, middle), np.where(above, middle, high)

@@ -57,6 +57,11 @@ class Bank(NamedTuple):
         return np.concatenate((ranks, shares.reshape(len(counts), -1)), axis=1)
 
 
+def count_ways(reference: ReferenceHistogram) -> int:
+    """Count the ways of a feature, padding included: four rank scores, and growth and loss of each bin."""
+    return 4 * len(SCORE_SHIFTS) + reference.width * (len(SHARE_SHIFTS) + 1)
+
+
 def bank_of(reference: ReferenceHistogram, tolerance: float, delta: float) -> Bank:
     """Make the bets against a reference whose bounds may fail, all together, with probability `delta`."""
     features, width = reference.counts.shape
@@ -73,8 +78,12 @@ def _rank_factors(reference: ReferenceHistogram, tolerance: float, delta: float)
     ranks = _middle_ranks(counts)
     distance = np.abs(2.0 * ranks - 1.0)
     factors = []
-    for score in (ranks, 1.0 - ranks, distance, 1.0 - distance):
-        bound = betting_upper(counts, score, delta)[:, None] + tolerance
+    scores = np.stack((ranks, 1.0 - ranks, distance, 1.0 - distance))
+    # All four at once: for a few features a bisection costs its calls, whatever their size, and a service that
+    # recovers a thousand models makes this many times.
+    bounds = betting_upper(np.tile(counts, (4, 1)), scores.reshape(-1, counts.shape[1]), delta).reshape(4, -1, 1)
+    for score, upper in zip(scores, bounds, strict=True):
+        bound = upper + tolerance
         null = np.clip(bound, _SMALLEST_NULL, _LARGEST_NULL)
         mean = ((counts * score).sum(axis=1) / counts.sum(axis=1))[:, None]
         variance = (counts * (score - mean) ** 2).sum(axis=1)[:, None] / counts.sum(axis=1)[:, None]

@@ -23,13 +23,14 @@ shifted by .2 deviations takes 3,800 events (median) with 1,000 in the reference
 200; by 1, one block.
 """
 
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.e_bh import e_bh_logarithms
-from detectors.feature_bets import bank_of
+from detectors.feature_bets import Bank, bank_of, count_ways
 from detectors.histogram import Counts, ReferenceHistogram
 from detectors.protocol import State, StateError
 from detectors.special import Floats
@@ -84,14 +85,23 @@ class FeatureDriftTest:
         self.block_events = block_events
         self.tolerance = tolerance
         self.reference_confidence = reference_confidence
-        self._bank = bank_of(reference, tolerance, 1.0 - reference_confidence)
+        self._reference = reference
         self._blocks_between = max(expected_events_between_false_incidents / block_events, 1.0)
         self.reset()
 
+    @cached_property
+    def _bank(self) -> Bank:
+        """The bets, made when the first block asks for them.
+
+        That takes a millisecond, and a service that recovers a thousand models would wait for all of theirs before it
+        reads its first record.
+        """
+        return bank_of(self._reference, self.tolerance, 1.0 - self.reference_confidence)
+
     def reset(self) -> None:
         """Forget all blocks, keep the reference."""
-        features, ways = self._bank.weights.shape
-        self._evidence = np.zeros((features, ways), dtype=np.float64)
+        features = len(self._reference.counts)
+        self._evidence = np.zeros((features, count_ways(self._reference)), dtype=np.float64)
         self._excursion = np.zeros(features, dtype=np.float64)
         self._change_block = np.zeros(features, dtype=np.int64)
         self._block_count = 0

@@ -67,17 +67,20 @@ class DriftMonitor:
             n_bins=self._settings.bins,
             max_categories=self._settings.max_categories,
         )
-        self._adopt(histogram, describe_columns(rows, schema, range(width)))
+        self._adopt(histogram, describe_columns(rows, schema, range(width)), self._new_test(histogram))
 
-    def _adopt(self, histogram: ReferenceHistogram, before: list[float | str | None]) -> None:
-        self._histogram = histogram
-        self._before = before
-        shape = (histogram.counts.shape[0], histogram.width)
-        self._test = FeatureDriftTest(
+    def _new_test(self, histogram: ReferenceHistogram) -> FeatureDriftTest:
+        return FeatureDriftTest(
             histogram,
             expected_events_between_false_incidents=self._settings.expected_events_between_false_incidents,
             block_events=self._block_events,
         )
+
+    def _adopt(self, histogram: ReferenceHistogram, before: list[float | str | None], test: FeatureDriftTest) -> None:
+        self._histogram = histogram
+        self._before = before
+        self._test = test
+        shape = (histogram.counts.shape[0], histogram.width)
         self._window = BlockWindow(self._settings.window_blocks, shape)
         self._recovery = Recovery(shape)
         self._starts: deque[BlockStart] = deque(maxlen=MAX_STARTS)
@@ -91,7 +94,8 @@ class DriftMonitor:
 
     def adopt(self, reference: State) -> None:
         """Watch against a given reference."""
-        self._adopt(ReferenceHistogram.restore(reference["histogram"]), list(reference["before"]))
+        histogram = ReferenceHistogram.restore(reference["histogram"])
+        self._adopt(histogram, list(reference["before"]), self._new_test(histogram))
 
     # -- blocks
 
@@ -277,11 +281,9 @@ class DriftMonitor:
             return
         self._block_events = state["block_events"]
         histogram = ReferenceHistogram.restore(state["reference"]["histogram"])
-        self._adopt(histogram, list(state["reference"]["before"]))
         budget = self._settings.expected_events_between_false_incidents
-        self._test = FeatureDriftTest.restore(
-            state["test"] | {"expected_events_between_false_incidents": budget}, histogram
-        )
+        test = FeatureDriftTest.restore(state["test"] | {"expected_events_between_false_incidents": budget}, histogram)
+        self._adopt(histogram, list(state["reference"]["before"]), test)
         self._window.restore(state["window"])
         self._recovery.restore(state["recovery"])
         self._starts.extend(BlockStart(*start) for start in state["starts"])
