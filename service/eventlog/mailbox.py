@@ -20,8 +20,15 @@ class AssignmentMailbox:
 
     def put(self, tasks: frozenset[int]) -> int:
         """Leave an assignment of the next generation, in place of one that nobody took; give its generation."""
+        return self._put(tasks, settled=True)
+
+    def revoke(self) -> int:
+        """Take everything back until the next `put`; give the generation."""
+        return self._put(frozenset(), settled=False)
+
+    def _put(self, tasks: frozenset[int], *, settled: bool) -> int:
         self.generation += 1
-        self._newest = Assignment(self.generation, tasks)
+        self._newest = Assignment(self.generation, tasks, settled)
         self._changed.set()
         return self.generation
 

@@ -1,6 +1,6 @@
 """Groups in memory: shares are hints that all members get at once, and a simulator may dictate them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from service.eventlog.errors import UnavailableError
 from service.eventlog.mailbox import AssignmentMailbox
@@ -40,6 +40,11 @@ class MemoryGroup:
         for name, tasks in shares.items():
             self.members[name].give(tasks)
 
+    def revoke(self, names: Iterable[str]) -> None:
+        """Take everything back from some members, as Kafka does before it shares out anew: dictate shares next."""
+        for name in names:
+            self.members[name].revoke()
+
     def _share_out(self) -> None:
         self._round += 1
         claims = {name: Claim(self._round, member.tasks) for name, member in self.members.items()}
@@ -63,6 +68,10 @@ class MemoryMembership:
         """Leave a share for the worker."""
         self.tasks = tasks
         self._mailbox.put(tasks)
+
+    def revoke(self) -> None:
+        """Let the worker know that its tasks are taken back; whose they are will be said."""
+        self._mailbox.revoke()
 
     def disturb(self, reason: str) -> None:
         """Let the worker's next look at its assignments fail, as a broker's refusal would."""

@@ -145,13 +145,15 @@ class Assignment(NamedTuple):
 
     generation: int
     tasks: frozenset[int]
+    settled: bool = True
+    """False: all tasks are taken back while the group decides whose they are. True with no tasks: none is left over."""
 
 
 class Membership(Protocol):
     """Takes part in a group that shares tasks out among workers.
 
-    A carrier that revokes everything before it shares out anew (Kafka's eager rebalance) gives an Assignment without
-    tasks first and waits a bounded time for `released`. Keep the state: the next assignment says who owns it.
+    A carrier that revokes everything before it shares out anew (Kafka's eager rebalance) gives an Assignment that is
+    not settled first and waits a bounded time for `released`. Keep the state: the next assignment says who owns it.
     """
 
     def assignments(self) -> AsyncIterator[Assignment]:

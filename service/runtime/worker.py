@@ -122,7 +122,7 @@ class Worker:
         self._running: dict[int, _Running] = {}
         self.stats: dict[int, TaskStats] = {}
         self.assigned = False
-        """Whether the group has answered at all."""
+        """Whether the group has told this worker its share, be it empty: more workers than tasks are no error."""
 
     @property
     def ready(self) -> bool:
@@ -150,7 +150,7 @@ class Worker:
             await self._assign(membership, assignment)
 
     async def _assign(self, membership: Membership, assignment: Assignment) -> None:
-        if not assignment.tasks:  # all were taken back, and most will be given back: keep their state, but at rest
+        if not assignment.settled:  # all were taken back, and most will be given back: keep their state, but at rest
             await self._suspend()
             await membership.released(assignment.generation)
             return

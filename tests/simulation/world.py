@@ -177,7 +177,11 @@ class World:
         while not self.calm.is_set():
             await asyncio.sleep(self.rng.expovariate(0.5))
             if self.rng.random() < 0.5 and not self.calm.is_set():
-                self._dictate({name: self._any_tasks() for name in self._members()})
+                if self.rng.random() < 0.5:  # an eager rebalance: everything is taken back first
+                    self._revoke(self._members())
+                    await asyncio.sleep(self.rng.expovariate(2))
+                if not self.calm.is_set():
+                    self._dictate({name: self._any_tasks() for name in self._members()})
 
     def _members(self) -> list[str]:
         actors = [actor.member for actor in self._actors if actor.member is not None]
@@ -187,6 +191,10 @@ class World:
     def _dictate(self, shares: dict[str, frozenset[int]]) -> None:
         if shares:
             self.log.group(self.config.runtime.group).dictate(shares)
+
+    def _revoke(self, members: list[str]) -> None:
+        if members:
+            self.log.group(self.config.runtime.group).revoke(members)
 
     def _any_tasks(self) -> frozenset[int]:
         return frozenset(task for task in range(self.scenario.partitions) if self.rng.random() < 0.6)

@@ -80,7 +80,7 @@ class KafkaMembership:
         """
         if not self._assignor.claim.tasks or self._closed:
             return
-        generation = self._mailbox.put(frozenset())
+        generation = self._mailbox.revoke()
         try:
             async with asyncio.timeout(self._settings.release_timeout_ms / 1000):
                 while self._released_generation < generation and not self._closed:
