@@ -24,10 +24,12 @@ class Ledger:
         self._last_forced = True
         self._committed_at = self._snapshot_at = now
         self._moved_since_snapshot = False
+        self._worked_s = 0.0
 
-    def record(self, result: StepResult) -> None:
-        """Take in one step's outputs and boundary."""
+    def record(self, result: StepResult, took_s: float) -> None:
+        """Take in one step's outputs and boundary, and how long it took."""
         self.outbox.add(result.outputs)
+        self._worked_s += took_s
         # A step that event time alone cut needs no boundary of its own: merged with the next it gives the same order.
         if self._steps and not self._last_forced:
             self._steps[-1] = result.end
@@ -53,8 +55,9 @@ class Ledger:
         return age_ms >= self._settings.commit_interval_ms or self.outbox.size_bytes >= self._settings.max_pending_bytes
 
     def snapshot_due(self, now: float) -> bool:
-        """Say whether the next commit carries a snapshot."""
-        return (now - self._snapshot_at) * 1000 >= self._settings.snapshot_interval_ms
+        """Say whether the next commit carries a snapshot: one is old, or much would have to be repeated."""
+        age_ms, worked_ms = (now - self._snapshot_at) * 1000, self._worked_s * 1000
+        return age_ms >= self._settings.snapshot_interval_ms or worked_ms >= self._settings.max_repeat_ms
 
     @property
     def unsaved(self) -> bool:
@@ -75,3 +78,4 @@ class Ledger:
         self._committed_at = now
         if snapshot:
             self._snapshot_at = now
+            self._worked_s = 0.0

@@ -103,8 +103,9 @@ class _Work:
         result = self._task.step(self._idle(), self._step_size.records)
         self._more_in_hand = result is not None
         if result is not None:
-            self._step_size.took(self._clock() - began)
-            self._ledger.record(result)
+            took_s = self._clock() - began
+            self._step_size.took(took_s)
+            self._ledger.record(result, took_s)
             self._context.stats.stepped(result, self._task.watermark_ms)
             await asyncio.sleep(0)  # other tasks, the heartbeat and the HTTP endpoint get their turn
         if self._ledger.due(self._clock()):

@@ -60,6 +60,13 @@ class RuntimeSettings(Settings, frozen=True):
         Millis, Meta(description="shortest time between two commits when an alert waits")
     ] = 100
     snapshot_interval_ms: Annotated[Millis, Meta(description="time between two snapshots of what changed")] = 30_000
+    max_repeat_ms: Annotated[
+        Millis,
+        Meta(
+            description="time at work since the last snapshot after which the next one comes before its interval: a "
+            "start after a crash works about as long again"
+        ),
+    ] = 12_000
     max_idle_ms: Annotated[
         Millis, Meta(description="an input that is silent for this long, though not at its end, is not waited for")
     ] = 5_000
@@ -76,7 +83,7 @@ class RuntimeSettings(Settings, frozen=True):
     ] = 32_000_000
     max_pending_bytes: Annotated[
         int, Meta(ge=100_000, description="bytes of outputs that wait for a commit; beyond it, commit at once")
-    ] = 8_000_000
+    ] = 12_000_000
     broker_timeout_ms: Annotated[
         int, Meta(ge=100, description="longest wait for one answer of the log; then its outcome is unknown")
     ] = 30_000

@@ -61,6 +61,8 @@ def test_the_overhead_of_commits_and_the_time_to_recover_are_measured() -> None:
     (result,) = overhead.run(0.005, kinds=("sqlite",))
     assert result["records"] == 3_000
     assert float(str(result["recover_s"])) > 0.0
+    assert float(str(result["recover_after_kill_s"])) > 0.0
+    assert int(str(result["repeated_records"])) > 0
 
 
 @pytest.mark.slow

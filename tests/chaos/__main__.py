@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=1_500.0, help="stop killing after so long")
     parser.add_argument("--seed", type=int, default=1, help="of the inputs, the settings and the moments")
-    parser.add_argument("--rate", type=float, default=400.0, help="records a second")
+    parser.add_argument("--rate", type=float, default=150.0, help="records a second")
     parser.add_argument("--dir", type=Path, help="keep the log and what the processes said here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tidegauge-chaos-") as temporary:
