@@ -6,7 +6,7 @@ last value counts, as in every common parser (RFC 8259, section 4, leaves it ope
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -28,7 +28,7 @@ class Decoded(NamedTuple, Generic[E]):
     rejections: list[Rejection]
     """In the order of the batch."""
     repaired: int
-    """How many features were NaN or infinite and count as missing."""
+    """How many features, and numbers of vectors, were NaN or infinite and count as missing."""
 
 
 class EncodeError(ValueError):
@@ -39,8 +39,8 @@ class _Wire(NamedTuple, Generic[E]):
     """How one topic's records are decoded."""
 
     decode: Callable[[bytes], E]
-    missing_allowed: str | None
-    """The field in which a number that is not finite counts as missing."""
+    missing_allowed: tuple[str, ...]
+    """The fields in which a number that is not finite counts as missing."""
     contradictions: Callable[[list[E]], list[tuple[int, Problem]]]
     """Finds what one field alone cannot tell, in a whole batch."""
 
@@ -153,7 +153,7 @@ def _decode_all(wire: _Wire[E], texts: list[bytes]) -> tuple[list[E], list[tuple
 
 
 class _Mended(NamedTuple, Generic[E]):
-    """An event from a record that was not JSON, and how many of its features were made null."""
+    """An event from a record that was not JSON, and how many features and numbers of vectors were made null."""
 
     event: E
     replaced: int
@@ -179,20 +179,26 @@ def _decode_carefully(wire: _Wire[E], text: bytes, error: DecodingError) -> _Men
 def _mend_quickly(wire: _Wire[E], text: bytes) -> _Mended[E] | None:
     """Write null for NaN without parsing; a producer that writes NaN at all writes it in most of its records.
 
-    A NaN may also lie in a string or in another field. But each None among the features comes from one `null` in the
-    text, so if there are as many of these as of those, every `null`, those for NaN included, is a feature's value.
+    A NaN may also lie in a string or in another field. But each None among the features, and in the vectors, comes from
+    one `null` in the text, so if there are as many of these as of those, every `null`, those for NaN included, is a
+    feature's value or a vector's number.
     """
-    if wire.missing_allowed is None or b"NaN" not in text:
+    if not wire.missing_allowed or b"NaN" not in text:
         return None
     strict = text.replace(b"NaN", b"null")
     try:
         event = wire.decode(strict)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    features = getattr(event, wire.missing_allowed) or {}
-    if list(features.values()).count(None) != strict.count(b"null"):
+    if sum(_nulls(getattr(event, name)) for name in wire.missing_allowed) != strict.count(b"null"):
         return None
     return _Mended(event, text.count(b"NaN"))
+
+
+def _nulls(mapping: dict[str, Any] | None) -> int:
+    """Count the nulls among the values of a mapping, and in those that are lists."""
+    values = list((mapping or {}).values())
+    return values.count(None) + sum(value.count(None) for value in values if isinstance(value, list))
 
 
 def _may_be_not_finite(text: bytes, error: DecodingError) -> bool:
@@ -229,6 +235,6 @@ def _control_contradictions(events: list[Control]) -> list[tuple[int, Problem]]:
     return found
 
 
-_PREDICTIONS = _Wire(msgspec.json.Decoder(Prediction).decode, "features", _prediction_contradictions)
-_LABELS = _Wire(msgspec.json.Decoder(Label).decode, None, _no_contradictions)
-_CONTROLS: _Wire[Control] = _Wire(msgspec.json.Decoder(Control).decode, None, _control_contradictions)
+_PREDICTIONS = _Wire(msgspec.json.Decoder(Prediction).decode, ("features", "embeddings"), _prediction_contradictions)
+_LABELS = _Wire(msgspec.json.Decoder(Label).decode, (), _no_contradictions)
+_CONTROLS: _Wire[Control] = _Wire(msgspec.json.Decoder(Control).decode, (), _control_contradictions)

@@ -25,6 +25,12 @@ MAX_CLASS_CHARS = 1_024
 MAX_SEGMENTS = 64
 """Most segments in one event: each is a monitor of its own, so that a dozen is already much."""
 
+MAX_EMBEDDINGS = 16
+"""Most vectors in one event; more is a dead letter. How many are watched is a setting of the model's profile."""
+
+MAX_DIMENSION = 8_192
+"""Most numbers in one vector; a longer one is a dead letter. The longest in use (4,096) twice; some 160 kB as JSON."""
+
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
 ShortText = Annotated[str, Meta(max_length=MAX_ID_CHARS)]
 LongText = Annotated[str, Meta(max_length=4096)]
@@ -37,6 +43,8 @@ Scalar = WholeNumber | float | ClassName | bool
 """A prediction or a label: a number (regression, or a class), a class name, or a boolean. Whole numbers are told apart
 from others (1 from 1.0): a model whose first prediction is whole and has no score is taken for a classifier."""
 FeatureValue = float | str | bool | None
+Vector = Annotated[list[float | None], Meta(max_length=MAX_DIMENSION)]
+"""An embedding. Null stands for a number that is not finite: such a vector is counted and not watched."""
 TrainingStatus = Literal["acknowledged", "running", "completed", "failed"]
 FineTuneMode = Literal["stateful", "stateless"]
 
@@ -69,6 +77,10 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     features: Annotated[
         Annotated[dict[str, FeatureValue], Meta(max_length=MAX_FEATURES)] | None,
         Meta(description="feature name to number, string, boolean or null; null means missing"),
+    ] = None
+    embeddings: Annotated[
+        Annotated[dict[str, Vector], Meta(max_length=MAX_EMBEDDINGS)] | None,
+        Meta(description="name to vector: what the model made of a text, an image, a user"),
     ] = None
     segments: Annotated[
         Annotated[dict[ShortText, ShortText], Meta(max_length=MAX_SEGMENTS)] | None,

@@ -1,13 +1,14 @@
 """The NaN and Infinity that Python writes into its JSON, and how deep a record may nest.
 
 RFC 8259 knows no NaN, but `json.dumps` writes it wherever a feature is missing, so that a strict decoder would
-refuse much of what real Python producers send. Among the features it means missing and becomes null; elsewhere (a
+refuse much of what real Python producers send. Among features and in vectors it becomes null; elsewhere (a
 score, a latency) nobody can say what it means, and the record is refused with the path. A number that no 64-bit
 float holds, as 1e400, is Infinity written otherwise and is treated alike.
 """
 
 import json
 import math
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -43,15 +44,15 @@ class NotFinite(NamedTuple):
     number: float
 
 
-def repair(value: bytes, missing_allowed: str | None) -> Repaired | NotFinite | None:
-    """Turn what is not finite under the top-level key `missing_allowed` into null.
+def repair(value: bytes, missing_allowed: Iterable[str]) -> Repaired | NotFinite | None:
+    """Turn what is not finite under the top-level keys `missing_allowed` into null.
 
     None where the record is not JSON for another reason as well. The caller has made sure of MAX_NESTING.
     """
     try:
         # json.loads would guess UTF-16 and UTF-32 from bytes; a record is UTF-8.
         data = json.loads(value.decode(), parse_int=_integer)
-        replaced = _blank_not_finite(data.get(missing_allowed)) if isinstance(data, dict) else 0
+        replaced = sum(_blank_not_finite(data.get(key)) for key in missing_allowed) if isinstance(data, dict) else 0
         # Escapes all but ASCII: a lone surrogate, which Python lets pass, comes to the strict decoder as it was.
         return find_not_finite(data) or Repaired(json.dumps(data).encode(), replaced)
     except (ValueError, RecursionError):
@@ -120,9 +121,17 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else float(digits)
 
 
-def _blank_not_finite(features: Any) -> int:
-    if not isinstance(features, dict):
+def _blank_not_finite(values: Any) -> int:
+    """Make null what is not finite among the values of an object and in the arrays that are values of it."""
+    if not isinstance(values, dict):
         return 0
-    blank = [name for name, value in features.items() if isinstance(value, float) and not math.isfinite(value)]
-    features.update(dict.fromkeys(blank))
+    blank = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    values.update(dict.fromkeys(blank))
+    return len(blank) + sum(_blank_numbers(value) for value in values.values() if isinstance(value, list))
+
+
+def _blank_numbers(vector: list[Any]) -> int:
+    blank = [place for place, value in enumerate(vector) if isinstance(value, float) and not math.isfinite(value)]
+    for place in blank:
+        vector[place] = None
     return len(blank)

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, get_args
 import msgspec
 
 from schemas import lenient_json
-from schemas.events import Control, FeatureValue, FineTuneMode, Probability, ShortText, TrainingStatus
+from schemas.events import Control, FeatureValue, FineTuneMode, Probability, ShortText, TrainingStatus, Vector
 
 Reason = Literal[
     "no_value",  # a tombstone: the record has a key only
@@ -23,7 +23,7 @@ Reason = Literal[
     "wrong_type",
     "unknown_value",  # none of the values that the field may have
     "out_of_range",  # a number beyond its bounds, a string too short or too long
-    "too_many",  # more features, classes or segments than the limit
+    "too_many",  # more features, classes, segments, vectors or numbers in a vector than the limit
     "inconsistent",  # two fields contradict each other
     "unreadable",  # the log itself cannot read the record
 ]
@@ -79,6 +79,7 @@ _ITEM_DECODERS: Final[dict[str, msgspec.json.Decoder[object]]] = {
     "features": msgspec.json.Decoder(FeatureValue),
     "probabilities": msgspec.json.Decoder(Probability),
     "segments": msgspec.json.Decoder(ShortText),
+    "embeddings": msgspec.json.Decoder(Vector),
 }
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # A producer puts the model into the first fields; 4 KiB are enough and bound the search.
@@ -134,7 +135,7 @@ def _explain_validation(value: bytes, text: str) -> Problem:
     if where and where[1]:
         message = f"key: {message}"
     if bound := _BOUND.match(what):
-        return Problem("too_many" if bound[1] == "object" else "out_of_range", message, path)
+        return Problem("too_many" if bound[1] in ("object", "array") else "out_of_range", message, path)
     return Problem("wrong_type", message, path)
 
 
@@ -151,8 +152,8 @@ def _type_names(types: str) -> str:
 
 def _real_path(value: bytes, path: str) -> str:
     """Find the key that msgspec hides behind `[...]`. All our mappings lie in a top-level field."""
-    field = path.removeprefix("$.").removesuffix("[...]")
-    if not path.endswith("[...]") or field not in _ITEM_DECODERS:
+    field, hidden, within = path.removeprefix("$.").partition("[...]")
+    if not hidden or field not in _ITEM_DECODERS:
         return path
     decode = _ITEM_DECODERS[field].decode
     try:
@@ -163,5 +164,5 @@ def _real_path(value: bytes, path: str) -> str:
         try:
             decode(item)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return lenient_json.join(f"$.{field}", key)
+            return lenient_json.join(f"$.{field}", key) + within
     return path  # a repeated key: the first was wrong, and the last, which is right, stands for it

@@ -77,6 +77,7 @@ def predictions(draw: st.DrawFn) -> Prediction:
             score=optional(shares),
             probabilities=optional(mappings(shares)),
             features=optional(mappings(optional(scalars))),
+            embeddings=optional(mappings(st.lists(optional(finite), max_size=3))),
             segments=optional(mappings(texts)),
             latency_ms=optional(not_negative),
             error=st.just(error),

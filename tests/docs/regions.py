@@ -105,8 +105,9 @@ def words(kind: types.Type) -> str:
         case types.DictType():
             values = words(kind.value_type)
             text = f"object of ({values})" if " or " in values else f"object of {values}"
-        case types.VarTupleType():
-            text = f"array of {words(kind.item_type)}"
+        case types.VarTupleType() | types.ListType():
+            items = words(kind.item_type)
+            text = f"array of ({items})" if " or " in items else f"array of {items}"
         case types.StructType():
             text = kind.cls.__name__
         case types.FloatType() if kind.le == 1.0:

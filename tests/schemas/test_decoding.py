@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import lenient_json
 from schemas.codec import decode_controls, decode_labels, decode_predictions, encode_event
-from schemas.events import MAX_FEATURES, MAX_ID_CHARS, Prediction
+from schemas.events import MAX_DIMENSION, MAX_EMBEDDINGS, MAX_FEATURES, MAX_ID_CHARS, Prediction
 from schemas.rejection import MAX_MESSAGE_CHARS, Reason, Rejection
 from tests.schemas.records import LIMIT, changed, damaged, json_values, record
 from tests.strategies import controls, labels, predictions
@@ -123,6 +123,22 @@ def test_a_good_record_among_bad_ones_is_not_touched(data):
             record(features=dict.fromkeys(map(str, range(MAX_FEATURES + 1)))),
             "too_many",
             "$.features: expected object of length <= 10000",
+        ),
+        (
+            record(embeddings={"text": [0.5, "x"]}),
+            "wrong_type",
+            "$.embeddings.text[1]: expected number or null, got string",
+        ),
+        (record(embeddings={"text": 0.5}), "wrong_type", "$.embeddings.text: expected array, got number"),
+        (
+            record(embeddings={"text": [0.5] * (MAX_DIMENSION + 1)}),
+            "too_many",
+            "$.embeddings.text: expected array of length <= 8192",
+        ),
+        (
+            record(embeddings={str(number): [] for number in range(MAX_EMBEDDINGS + 1)}),
+            "too_many",
+            "$.embeddings: expected object of length <= 16",
         ),
         (record(prediction=...), "missing_field", "$.prediction: required where error is false, but missing"),
         (record(error=True), "inconsistent", "$.prediction: expected none where error is true"),

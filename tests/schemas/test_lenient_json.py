@@ -39,7 +39,7 @@ def test_the_quick_repair_and_the_careful_one_agree(features, row, score):
     listed = ",".join(f'"{name}":{value}' for name, value in features)
     text = record()[:-1] + f',"features":{{{listed}}},"row_id":{row},"score":{score}}}'.encode()
     quick = codec._mend_quickly(codec._PREDICTIONS, text)
-    careful = lenient_json.repair(text, "features")
+    careful = lenient_json.repair(text, ("features", "embeddings"))
     if quick is not None:
         assert isinstance(careful, lenient_json.Repaired)
         assert (quick.event, quick.replaced) == (codec._PREDICTIONS.decode(careful.value), careful.replaced)
@@ -52,6 +52,16 @@ def test_the_quick_repair_is_taken_where_only_features_are_missing():
     mended = codec._mend_quickly(codec._PREDICTIONS, text)
     assert mended is not None
     assert mended.replaced == 1
+
+
+@LAW
+@given(numbers=st.lists(st.floats() | st.none(), max_size=4), feature=st.floats())
+def test_a_number_of_a_vector_that_is_not_finite_becomes_null_and_is_counted(numbers, feature):
+    decoded = decode_predictions([record(embeddings={"text": numbers}, features={"a": feature})], LIMIT)
+    finite = [None if value is None or not math.isfinite(value) else value for value in numbers]
+    assert decoded.rejections == []
+    assert decoded.repaired == finite.count(None) - numbers.count(None) + (not math.isfinite(feature))
+    assert decoded.events[0].embeddings == {"text": finite}
 
 
 def test_a_number_beyond_all_floats_is_infinity_written_otherwise():
