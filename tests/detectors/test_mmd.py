@@ -99,6 +99,41 @@ def test_the_state_does_not_grow_with_the_stream():
     assert len(msgspec.msgpack.encode(detector.snapshot())) <= size + BLOCK * 4 * 8 + 50
 
 
+def test_a_given_reference_judges_as_the_one_it_was_taken_from():
+    rng = np.random.default_rng(7)
+    learnt, given = make(), make(dimension=9)
+    learnt.update_many(rng.normal(size=(128, 4)))
+    given.adopt(msgspec.json.decode(msgspec.json.encode(learnt.reference())))
+    vectors = rng.normal(size=(500, 4))
+    for detector in (learnt, given):
+        for start in range(0, 500, 25):
+            detector.update_many(vectors[start : start + 25])
+    assert (given.verdict().statistic, given.distance) == (learnt.verdict().statistic, learnt.distance)
+    assert given.verdict().sample_count == learnt.verdict().sample_count - 128
+
+
+def test_a_reference_that_is_closed_is_one_that_was_as_long_from_the_start():
+    vectors = np.random.default_rng(8).normal(size=(300, 4))
+    closed, short = make(reference_size=1000), make(reference_size=96)
+    closed.update_many(vectors[:100])
+    closed.close_reference()
+    short.update_many(vectors[:100])
+    for detector in (closed, short):
+        detector.update_many(vectors[100:])
+    assert closed.reference() == short.reference()
+    assert closed.distance == short.distance
+
+
+def test_the_distance_now_is_beyond_the_usual_one_exactly_when_something_changed():
+    rng = np.random.default_rng(9)
+    detector = make(features=64)
+    detector.update_many(rng.normal(size=(640, 4)))
+    stable = detector.distance
+    detector.update_many(rng.normal(size=(64, 4)) + 2.0)
+    assert stable.now < 2 * stable.usual
+    assert detector.distance.now > 3 * detector.distance.usual
+
+
 def test_reset_equals_new():
     detector = make()
     feed(detector, np.random.default_rng(5).normal(size=(700, 4)))
