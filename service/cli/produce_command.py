@@ -35,6 +35,7 @@ LabelColumn = Annotated[str | None, _column("--label", "The truth; an empty cell
 Features = Annotated[str | None, _column("--features", "COL,COL,...; else all columns that are nothing else.")]
 Exclude = Annotated[str | None, _column("--exclude", "COL,COL,... that are no features.")]
 Segments = Annotated[str | None, _column("--segments", "COL,COL,... whose values are watched on their own.")]
+Embeddings = Annotated[str | None, _column("--embeddings", "COL,COL,... that hold vectors: lists of numbers.")]
 Latency = Annotated[str | None, _column("--latency", "How long the answer took, milliseconds.")]
 Time = Annotated[str | None, _column("--time", "Event time; else --start and --step-ms make it.", PACE)]
 TimeUnit = Annotated[
@@ -82,6 +83,7 @@ def produce(
     features: Features = None,
     exclude: Exclude = None,
     segments: Segments = None,
+    embeddings: Embeddings = None,
     latency: Latency = None,
     time: Time = None,
     time_unit: TimeUnit = "ms",
@@ -135,6 +137,7 @@ def _request(given: dict[str, Any], max_future_ms: int) -> "ProduceRequest":
         features=None if given["features"] is None else _names(given["features"]),
         exclude=_names(given["exclude"]),
         segments=_names(given["segments"]),
+        embeddings=_names(given["embeddings"]),
     )
     return ProduceRequest(
         source=Source(given["file"], given["file_format"], given["delimiter"]),

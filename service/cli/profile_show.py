@@ -34,6 +34,8 @@ def show_profile(path: Path, *, as_json: bool) -> None:
     console.print(Text(clean(words_of(reference)), "dim"))
     if told["features"]:
         console.print(_features(told["features"]))
+    for vectors in told["embeddings"] or ():
+        console.print(Text(clean(_embedding(vectors))))
     for name in ("predictions", "scores", "labels"):
         if told[name] is not None:
             console.print(Text(f"{name}: ", "bold") + Text(clean(_values(told[name]))))
@@ -79,6 +81,10 @@ def _features(features: list[dict[str, Any]]) -> Table:
         ]
         table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def _embedding(told: dict[str, Any]) -> str:
+    return f"embedding {told['name']}: {told['count']:,} vectors of {told['dimension']:,} numbers"
 
 
 def _values(told: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.config import Config
 from service.core.classes import OTHER
-from service.core.reference import Drift, Features, Histogram, Reference, Values, check_reference
+from service.core.reference import Drift, Embeddings, Features, Histogram, Reference, Values, check_reference
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 DIGITS: Final = 12
@@ -26,6 +26,7 @@ def summarise(reference: Reference) -> dict[str, Any]:
         "model_version": reference.model_version,
         "classes": list(classes),
         "features": None if reference.features is None else _features(reference.features),
+        "embeddings": None if reference.embeddings is None else _embeddings(reference.embeddings),
         "predictions": None if reference.predictions is None else _values(reference.predictions, 0, classes),
         "scores": None if reference.predictions is None else _scores(reference.predictions),
         "labels": None if reference.labels is None else _values(reference.labels, 0, classes),
@@ -46,6 +47,10 @@ def _features(features: Features) -> list[dict[str, Any]]:
             told |= {"count": quality.total - missing - wrong, "missing": missing, "wrong_type": wrong}
         found.append(told)
     return found
+
+
+def _embeddings(embeddings: Embeddings) -> list[dict[str, Any]]:
+    return [{"name": each.name, "dimension": each.dimension, "count": each.count} for each in embeddings.embeddings]
 
 
 def _values(values: Values, column: int, classes: Sequence[str]) -> dict[str, Any]:
@@ -127,6 +132,7 @@ def counts_of(reference: Reference) -> dict[str, int]:
     return {
         "features": 0 if features is None else len(features.table.names),
         "events": 0 if features is None else features.sample_count,
+        "embeddings": 0 if reference.embeddings is None else len(reference.embeddings.embeddings),
         "predictions": 0 if predictions is None else predictions.sample_count,
         "labels": 0 if labels is None else labels.sample_count,
         "losses": 0 if loss is None else loss.count,
@@ -137,8 +143,10 @@ def words_of(reference: Reference) -> str:
     """Say in a line what a reference window holds."""
     counts = counts_of(reference)
     version = "every version" if reference.model_version is None else f"version {reference.model_version}"
+    embeddings = f"{counts['embeddings']:,} embeddings, " if counts["embeddings"] else ""
     return (
-        f"{counts['features']:,} features of {counts['events']:,} events, {counts['predictions']:,} predictions, "
+        f"{counts['features']:,} features of {counts['events']:,} events, {embeddings}"
+        f"{counts['predictions']:,} predictions, "
         f"{counts['labels']:,} labels, {counts['losses']:,} losses, for {version}"
     )
 

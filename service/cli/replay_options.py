@@ -78,6 +78,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "features": (file.Features, None),
     "exclude": (file.Exclude, None),
     "segments": (file.Segments, None),
+    "embeddings": (file.Embeddings, None),
     "latency": (file.Latency, None),
     "time": (file.Time, None),
     "time_unit": (file.TimeUnit, "ms"),

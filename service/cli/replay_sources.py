@@ -67,6 +67,7 @@ def file_request(given: Given) -> FileRequest:
         features=None if given["features"] is None else _names(given["features"]),
         exclude=_names(given["exclude"]),
         segments=_names(given["segments"]),
+        embeddings=_names(given["embeddings"]),
     )
     read = ("file_format", "delimiter", "label_delay_events", "label_delay_ms", "limit")
     return FileRequest(path=str(given["file"]), mapping=mapping, **{name: given[name] for name in read})

@@ -60,6 +60,7 @@ def _predictions(batch: PredictionBatch, stretch: Stretch, new: Bool) -> dict[in
     rows = groups.rows + first
     at = _as_slice(rows) if len(groups.shares) == 1 else rows
     events = batch.events[at] if isinstance(at, slice) else [batch.events[row] for row in at.tolist()]
+    embeddings = [event.embeddings for event in events]
     columns = Predictions(
         sequence=batch.sequence[at],
         watermark_ms=batch.watermark_ms[at],
@@ -71,6 +72,7 @@ def _predictions(batch: PredictionBatch, stretch: Stretch, new: Bool) -> dict[in
         error=batch.error[at],
         weight=batch.weight[at],
         features=[event.features for event in events],
+        embeddings=embeddings if any(embeddings) else (),
     )
     return {place: columns.part(start, stop) for place, start, stop in groups.shares}
 

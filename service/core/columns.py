@@ -4,6 +4,7 @@ One numpy array per field; row i of each belongs to the same event. `sequence` i
 its task: it rises with the merged order and is the same wherever batches are cut.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,8 @@ class Predictions(NamedTuple):
     error: Bool
     weight: Float
     features: list[dict[str, float | str | bool | None] | None]
+    embeddings: Sequence[dict[str, list[float | None]] | None] = ()
+    """Empty where no event of the stretch has any."""
 
     def part(self, start: int, stop: int) -> "Predictions":
         """Give the rows from start to before stop."""

@@ -17,6 +17,9 @@ ALL: Final = "(all)"
 _WORDS: Final[dict[str, str]] = {
     "max_features": "feature names beyond feature_drift.max_features",
     "max_categories": "category values beyond feature_drift.max_categories, or longer than 256 characters,",
+    "max_embeddings": "vectors of embeddings beyond embedding_drift.max_embeddings",
+    "embedding_dimension": "vectors of another dimension than the reference's",
+    "embedding_not_finite": "vectors with a number that is not finite",
     "max_classes": "predictions or labels with a class beyond performance.max_classes",
     "max_segment_values": "outcomes of segment values beyond max_segment_values",
     "probabilities_dropped": "vectors of probabilities longer than are kept",

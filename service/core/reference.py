@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from msgspec import Meta
 
+from schemas.events import MAX_DIMENSION, MAX_EMBEDDINGS, MAX_ID_CHARS
 from service.core.inputs.quality_reference import PROBLEMS
 
 REFERENCE_VERSION: Final = 1
@@ -24,6 +25,8 @@ _EXTRA: Final = 2
 """Columns of a count matrix behind the bins: unseen and missing (`detectors.histogram`)."""
 
 Whole = Annotated[int, Meta(ge=0)]
+Moment = Annotated[float, Meta(ge=0.0, le=1.01)]
+"""Of a vector of length 1, so at most 1 but for rounding."""
 Part = Annotated[int, Meta(ge=1, le=1)]
 """Version of a part: there is only 1 of each so far."""
 
@@ -107,6 +110,33 @@ class Features(msgspec.Struct, frozen=True):
         return 0 if self.drift is None else self.drift.histogram.sample_count
 
 
+class Embedding(msgspec.Struct, frozen=True):
+    """One embedding's window, as `detectors.mmd` keeps it."""
+
+    name: Annotated[str, Meta(max_length=MAX_ID_CHARS)]
+    dimension: Annotated[int, Meta(ge=1, le=MAX_DIMENSION)]
+    features: Annotated[int, Meta(ge=2, le=1024, multiple_of=2)]
+    seed: Annotated[int, Meta(ge=0, le=2**53)]
+    bandwidth: Annotated[float, Meta(ge=1e-45)]
+    """No two 32-bit floats are closer."""
+    count: Annotated[int, Meta(ge=1)]
+    sum: tuple[float, ...]
+    spectrum: tuple[Moment, Moment, Moment]
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """The embeddings' windows."""
+
+    version: Part
+    embeddings: Annotated[tuple[Embedding, ...], Meta(max_length=MAX_EMBEDDINGS)]
+    quality: Quality | None
+
+    @property
+    def sample_count(self) -> int:
+        """Vectors in the shortest window."""
+        return min((embedding.count for embedding in self.embeddings), default=0)
+
+
 class Values(msgspec.Struct, frozen=True):
     """The window of predictions and their scores, or of labels."""
 
@@ -145,6 +175,7 @@ class Reference(msgspec.Struct, frozen=True):
     model_version: str | None = None
     """It is for this version alone; null: for every one."""
     features: Features | None = None
+    embeddings: Embeddings | None = None
     predictions: Values | None = None
     labels: Values | None = None
     loss: Loss | None = None
@@ -182,6 +213,8 @@ def check_reference(data: Any) -> Reference:
         raise StoredReferenceError(str(error)) from error
     if reference.features is not None:
         _check_features(reference.features)
+    if reference.embeddings is not None:
+        _check_embeddings(reference.embeddings)
     for values, path, columns in ((reference.predictions, "$.predictions", 2), (reference.labels, "$.labels", 1)):
         if values is not None:
             _check_drift(values.drift, f"{path}.drift", columns)
@@ -198,12 +231,27 @@ def _check_features(features: Features) -> None:
     if features.drift is not None:
         _check_drift(features.drift, f"{path}.drift", min(watched, len(features.drift.before)))
     if features.quality is not None:
-        columns = min(watched, len(features.quality.low))
-        _expect(f"{path}.quality.counts", len(PROBLEMS) * columns, features.quality.counts)
-        if any(count > features.quality.total for count in features.quality.counts):
-            raise StoredReferenceError(f"{path}.quality.counts: expected at most the total, {features.quality.total}")
-        for name in ("low", "high", "categories"):
-            _expect(f"{path}.quality.{name}", columns, getattr(features.quality, name))
+        _check_quality(features.quality, f"{path}.quality", min(watched, len(features.quality.low)))
+
+
+def _check_quality(quality: Quality, path: str, columns: int) -> None:
+    _expect(f"{path}.counts", len(PROBLEMS) * columns, quality.counts)
+    if any(count > quality.total for count in quality.counts):
+        raise StoredReferenceError(f"{path}.counts: expected at most the total, {quality.total}")
+    for name in ("low", "high", "categories"):
+        _expect(f"{path}.{name}", columns, getattr(quality, name))
+
+
+def _check_embeddings(embeddings: Embeddings) -> None:
+    path = "$.embeddings"
+    if len({embedding.name for embedding in embeddings.embeddings}) < len(embeddings.embeddings):
+        raise StoredReferenceError(f"{path}.embeddings: expected each name once")
+    for place, embedding in enumerate(embeddings.embeddings):
+        _expect(f"{path}.embeddings[{place}].sum", embedding.features, embedding.sum)
+        if any(abs(part) > embedding.count for part in embedding.sum):
+            raise StoredReferenceError(f"{path}.embeddings[{place}].sum: expected at most the count, {embedding.count}")
+    if embeddings.quality is not None:
+        _check_quality(embeddings.quality, f"{path}.quality", len(embeddings.embeddings))
 
 
 def _check_drift(drift: Drift, path: str, columns: int) -> None:

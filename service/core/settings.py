@@ -91,6 +91,30 @@ class FeatureDriftSettings(Settings, frozen=True):
     ] = 100
 
 
+class EmbeddingDriftSettings(Settings, frozen=True):
+    """Drift of embeddings (vectors) against the reference window. Their data quality goes by `data_quality`."""
+
+    enabled: bool = True
+    random_features: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=256,
+            multiple_of=16,
+            description="numbers by which a vector is compared; more see finer changes and cost more",
+        ),
+    ] = 64
+    reference_vectors: Annotated[
+        int, Meta(ge=64, le=1_000_000, description="vectors that make the reference window, rounded up to whole 32")
+    ] = 1000
+    expected_events_between_false_incidents: Annotated[
+        float, Meta(ge=1000.0, le=1e10, description="for all embeddings of the model together, beside the features")
+    ] = 1_000_000.0
+    max_embeddings: Annotated[
+        int, Meta(ge=1, le=16, description="embeddings watched per model version; more are counted and not watched")
+    ] = 4
+
+
 class DataQualitySettings(Settings, frozen=True):
     """Missing values, wrong types, values out of range, unseen categories."""
 
@@ -286,6 +310,7 @@ class ModelProfile(Settings, frozen=True):
     reference: ReferenceProfile = ReferenceProfile()
     concept_drift: ConceptDriftSettings = ConceptDriftSettings()
     feature_drift: FeatureDriftSettings = FeatureDriftSettings()
+    embedding_drift: EmbeddingDriftSettings = EmbeddingDriftSettings()
     prediction_drift: PredictionDriftSettings = PredictionDriftSettings()
     label_drift: LabelDriftSettings = LabelDriftSettings()
     data_quality: DataQualitySettings = DataQualitySettings()

@@ -10,6 +10,7 @@ from schemas.outputs import Evidence, LabelCoverage, MetricSnapshot, WindowMetri
 from service.core.columns import Corrections, Float, Int, Outcomes, Predictions
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import RowTimes
+from service.core.inputs.embeddings import EmbeddingMonitor
 from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
@@ -64,6 +65,7 @@ class VersionMonitor:
         self.counts = JoinCounts()
         stored = stored_reference(profile.reference.data, model_version)
         self.features = FeatureMonitor(profile.feature_drift, profile.data_quality, stored.get("features"))
+        self.embeddings = EmbeddingMonitor(profile, stored.get("embeddings"))
         self.predictions = PredictionMonitor(profile.feature_drift, stored.get("predictions"))
         self.labels = LabelMonitor(profile.feature_drift, stored.get("labels"))
         self.latency = LatencyMonitor(profile.latency)
@@ -119,6 +121,8 @@ class VersionMonitor:
         self._interval_errors += failed
         times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
         findings = self.features.observe(predictions)
+        if predictions.embeddings or self.embeddings.has_begun:
+            findings += self.embeddings.observe(predictions)
         if self._profile.prediction_drift.enabled:
             findings += self.predictions.observe_predictions(predictions, self._classes)
         findings += self.latency.observe(predictions.latency_ms, predictions.error, times)
@@ -161,6 +165,7 @@ class VersionMonitor:
     def reset(self) -> None:
         """Learn all references anew; counts and window stay."""
         self.features.reset()
+        self.embeddings.reset()
         self.predictions.reset()
         self.labels.reset()
         self.latency.reset()
@@ -232,8 +237,10 @@ class VersionMonitor:
             error_rate=self._interval_errors / self._interval_predictions if self._interval_predictions else None,
             windows=self._metrics(self.window, now_ms, sequence),
             detectors=self.loss.verdicts(),
-            drift={**self.features.drift(), **_bracketed(self.predictions.drift()), **_bracketed(self.labels.drift())},
-            data_quality=self.features.quality(),
+            drift=self.features.drift()
+            | self.embeddings.drift()
+            | _bracketed(self.predictions.drift() | self.labels.drift()),
+            data_quality=self.features.quality() | self.embeddings.quality(),
             limits={name: hits for name, hits in self._limits(sequence).items() if hits},
         )
         self._label_delay.reset()
@@ -245,6 +252,7 @@ class VersionMonitor:
     def _limits(self, sequence: int) -> dict[str, int]:
         return {
             **self.features.limits(),
+            **self.embeddings.limits(),
             "max_classes": self._model.table.overflowed_before(sequence),
             "max_segment_values": self.segments.beyond_limit,
             "probabilities_dropped": self.window.vectors_dropped_total,
@@ -274,6 +282,7 @@ class VersionMonitor:
     def close_reference(self) -> None:
         """End every reference window with what came so far, however short: a stored one has a length of its own."""
         self.features.close_reference()
+        self.embeddings.close_reference()
         self.predictions.close_reference(self._classes)
         self.labels.close_reference(self._classes)
         self.loss.close_reference(self.window.total)
@@ -286,6 +295,7 @@ class VersionMonitor:
             "model_version": None,
             "classes": list(self._model.table.names),
             "features": self.features.reference(),
+            "embeddings": self.embeddings.reference(),
             "predictions": self.predictions.reference(),
             "labels": self.labels.reference(),
             "loss": self.loss.reference(),
@@ -301,6 +311,7 @@ class VersionMonitor:
             "regression": self._is_regression,
             "counts": dict(self.counts.values),
             "features": self.features.snapshot(),
+            "embeddings": self.embeddings.snapshot(),
             "predictions": self.predictions.snapshot(),
             "labels": self.labels.snapshot(),
             "latency": self.latency.snapshot(),
@@ -327,6 +338,7 @@ class VersionMonitor:
         self._judge_as(regression=state["regression"])
         self.counts.values.update(state["counts"])
         self.features.restore(state["features"])
+        self.embeddings.restore(state["embeddings"])
         self.predictions.restore(state["predictions"])
         self.labels.restore(state["labels"])
         self.latency.restore(state["latency"])

@@ -39,13 +39,16 @@ class ColumnMapping(msgspec.Struct, frozen=True, kw_only=True):
     features: Annotated[tuple[str, ...] | None, Meta(description="columns; null: all that are nothing else")] = None
     exclude: Annotated[tuple[str, ...], Meta(description="columns that are no features")] = ()
     segments: tuple[str, ...] = ()
+    embeddings: Annotated[
+        tuple[str, ...], Meta(description="columns that hold vectors; each is named as its column")
+    ] = ()
     latency: Annotated[str | None, Meta(description="column of the latency, milliseconds")] = None
 
     def columns(self) -> tuple[str, ...]:
         """Give all columns that the mapping names, and that a file therefore must have."""
         single = (self.prediction_id, self.prediction, self.score, self.label, self.time, self.latency)
         constant = (column_of(self.model_id), column_of(self.model_version))
-        named = (*single, *constant, *self.segments, *self.exclude, *(self.features or ()))
+        named = (*single, *constant, *self.segments, *self.embeddings, *self.exclude, *(self.features or ()))
         return tuple(name for name in named if name is not None)
 
 
@@ -126,6 +129,7 @@ class RowMapper:
             prediction=answer,
             score=None if mapping.score is None else self._number(cells, mapping.score),
             features=self._features(cells),
+            embeddings=self._embeddings(cells) if mapping.embeddings else None,
             segments=self._segments(cells) if mapping.segments else None,
             latency_ms=None if mapping.latency is None else self._number(cells, mapping.latency),
         )
@@ -139,6 +143,10 @@ class RowMapper:
         if any(isinstance(cell, dict) for cell in found.values()):
             found = _spread(found)
         return found or None
+
+    def _embeddings(self, cells: Mapping[str, Cell]) -> dict[str, list[float | None]]:
+        found = ((name, cells.get(name)) for name in self._mapping.embeddings)
+        return {name: _vector(name, cell) for name, cell in found if cell not in (None, "")}
 
     def _segments(self, cells: Mapping[str, Cell]) -> dict[str, str]:
         found = ((name, cells.get(name)) for name in self._mapping.segments)
@@ -168,6 +176,19 @@ class RowMapper:
         if number is None or (isinstance(number, int | float) and not isinstance(number, bool)):
             return number
         raise RowError(f"{column}: expected a number, got {_shown(number)}")
+
+
+def _vector(column: str, cell: Cell) -> list[float | None]:
+    """Take a list, or a text of CSV that is one in JSON. What is in it the codec checks."""
+    vector = cell
+    if isinstance(cell, str):
+        try:
+            vector = msgspec.json.decode(cell)
+        except msgspec.DecodeError:
+            vector = None
+    if isinstance(vector, list):
+        return vector
+    raise RowError(f"{column}: expected a list of numbers, as [0.1, -0.2], got {_shown(cell)}")
 
 
 def plain(cell: Cell) -> Any:

@@ -142,6 +142,7 @@ def _learning_profile(profile: ModelProfile, limit: int) -> ModelProfile:
         reference=ReferenceProfile(),
         # What is switched off now may be switched on later, and then wants its part.
         feature_drift=replace(profile.feature_drift, enabled=True, reference_events=limit),
+        embedding_drift=replace(profile.embedding_drift, enabled=True, reference_vectors=limit),
         data_quality=replace(profile.data_quality, enabled=True),
         prediction_drift=replace(profile.prediction_drift, enabled=True),
         label_drift=replace(profile.label_drift, enabled=True),
@@ -188,7 +189,12 @@ def _learnt(task: LearningTask, records: int, dead_letters: dict[str, int]) -> L
 def _leave_out_short(data: State) -> dict[str, int]:
     """Take out the parts that have too few events; say which, and how many they had."""
     reference = check_reference(data)
-    parts = {"features": reference.features, "predictions": reference.predictions, "labels": reference.labels}
+    parts = {
+        "features": reference.features,
+        "embeddings": reference.embeddings,
+        "predictions": reference.predictions,
+        "labels": reference.labels,
+    }
     had = {name: part.sample_count for name, part in parts.items() if part is not None}
     too_few = {name: count for name, count in had.items() if count < MIN_EVENTS}
     if reference.loss is not None and reference.loss.count < MIN_OUTCOMES:

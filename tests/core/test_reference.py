@@ -38,7 +38,8 @@ def numbers(count: int) -> Source:
         if n % 50 == 7:
             predictions.append(prediction(n, None, error=True, features=features))
         else:
-            predictions.append(prediction(n, n / 3 + 0.25, features=features))
+            embeddings = {"text": [n % 7 / 3, n % 5 / 2]} if n % 13 else {"text": [0.5]}
+            predictions.append(prediction(n, n / 3 + 0.25, features=features, embeddings=embeddings))
             labels.append(label(n, n / 3 + (n % 9) / 8))
     return Source([], predictions, labels)
 
@@ -68,7 +69,7 @@ def test_a_window_that_is_closed_is_one_that_was_as_long_from_the_start(
     answered = COUNT if name == "classes" else COUNT * 49 // 50
     whole = monitor_of(source, windows(COUNT, answered)).reference()
     of_answers = monitor_of(source, windows(answered, answered)).reference()
-    expected = {**of_answers, "features": whole["features"]}
+    expected = {**of_answers, "features": whole["features"], "embeddings": stored[name]["embeddings"]}
     assert encode_reference(expected) == encode_reference(stored[name])
     assert stored[name]["loss"]["count"] == answered
 
@@ -152,6 +153,12 @@ def test_what_is_wrong_is_named_by_its_path(stored: dict[str, dict[str, Any]]) -
     wrong = msgspec.json.decode(encode_reference(stored["classes"]))
     wrong["features"]["drift"]["histogram"]["counts"][1].append(0)
     with pytest.raises(StoredReferenceError, match=r"^\$\.features\.drift\.histogram\.counts\[1\]: expected"):
+        check_reference(wrong)
+    wrong = msgspec.json.decode(encode_reference(stored["numbers"]))
+    wrong["embeddings"]["embeddings"][0]["sum"][0] = 1e9
+    with pytest.raises(
+        StoredReferenceError, match=r"^\$\.embeddings\.embeddings\[0\]\.sum: expected at most the count"
+    ):
         check_reference(wrong)
     with pytest.raises(StoredReferenceError, match="not JSON"):
         decode_reference(b"{")

@@ -57,6 +57,27 @@ def test_each_column_goes_where_the_mapping_says_and_the_rest_are_features() -> 
     assert mapped.label == Label(prediction_id="007", model_id="m", label=0.0, event_time_ms=1_735_689_600_000)
 
 
+def test_columns_of_lists_are_embeddings_and_no_features() -> None:
+    mapping = ColumnMapping(model_id="m", prediction="said", embeddings=("text", "image"))
+    cells = {"said": 1, "age": 30, "text": [0.5, float("nan")], "image": None}
+    mapped = RowMapper(mapping, texts=False).map(0, cells)
+    assert mapped.prediction is not None
+    assert mapped.prediction.features == {"age": 30}
+    (checked,) = next(read_events(iter([Row(1, cells)]), RowMapper(mapping, texts=False)))
+    assert isinstance(checked, GoodRow)
+    assert b'"embeddings":{"text":[0.5,null]}' in (checked.prediction or b"")
+    text = RowMapper(mapping, texts=True).map(0, {"said": "1", "text": "[0.5, 1]", "image": ""})
+    assert text.prediction is not None
+    assert text.prediction.embeddings == {"text": [0.5, 1]}
+
+
+@pytest.mark.parametrize("cell", ["0.5 1", '{"a": 1}', 7])
+def test_a_vector_that_is_no_list_is_refused_by_its_column(cell: Any) -> None:
+    mapping = ColumnMapping(model_id="m", prediction="said", embeddings=("text",))
+    with pytest.raises(RowError, match=r"^text: expected a list of numbers"):
+        RowMapper(mapping, texts=True).map(0, {"said": "1", "text": cell})
+
+
 def test_without_columns_for_them_the_row_number_makes_the_id_and_the_time() -> None:
     mapping = ColumnMapping(model_id="m", prediction="said", start_ms=5_000, step_ms=100)
     mapped = RowMapper(mapping, texts=True).map(7, {"said": "yes"})

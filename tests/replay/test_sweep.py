@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import orjson
 import pytest
 
 from schemas.codec import encode
@@ -68,6 +69,25 @@ def test_each_configuration_gives_the_alerts_and_triggers_of_a_replay_of_its_own
     swept = together(source, cores)
     assert swept == [alone(source, settings) for settings in cores]
     assert len({tuple(outputs) for outputs in swept}) >= 6
+
+
+def test_embeddings_are_swept_like_they_are_replayed() -> None:
+    source, rng = drifting(1000, 600), np.random.default_rng(4)
+    predictions = [
+        orjson.dumps(orjson.loads(event) | {"embeddings": {"text": rng.normal(loc=float(row >= 600), size=4).tolist()}})
+        for row, event in enumerate(source.predictions)
+    ]
+    small = {"reference_vectors": 128, "random_features": 16}
+    changes = [
+        {},
+        {"embedding_drift": small},
+        {"embedding_drift": small | {"enabled": False}},
+        {"embedding_drift": small},
+    ]
+    cores = [core(change) for change in changes]
+    swept = together(source._replace(predictions=predictions), cores)
+    assert swept == [alone(source._replace(predictions=predictions), settings) for settings in cores]
+    assert ["embedding text" in b"".join(outputs).decode() for outputs in swept] == [False, True, False, True]
 
 
 def test_a_regression_is_swept_like_it_is_replayed() -> None:

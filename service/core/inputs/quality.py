@@ -47,7 +47,10 @@ MOSTLY_MISSING = 0.5
 class QualityMonitor:
     """Watches the quality of one model version's features, block by block. One cause: all problems of all features."""
 
-    def __init__(self, settings: DataQualitySettings, block_events: int, expected_events: float) -> None:
+    def __init__(
+        self, settings: DataQualitySettings, block_events: int, expected_events: float, subject: str = "features"
+    ) -> None:
+        self._subject = subject
         self._settings = settings
         self._block_events = block_events
         self._expected_events = expected_events
@@ -128,7 +131,7 @@ class QualityMonitor:
                 sequence=block.end.sequence,
                 time_ms=block.end.watermark_ms,
                 kind="data_quality",
-                subject="features",
+                subject=self._subject,
                 level=Level.STABLE,
                 resolution=reason,
             )
@@ -145,7 +148,7 @@ class QualityMonitor:
             sequence=block.end.sequence,
             time_ms=block.end.watermark_ms,
             kind="data_quality",
-            subject="features",
+            subject=self._subject,
             level=Level.DRIFT,
             severity="critical" if mostly_missing else "warning",
             evidence=evidence,
@@ -168,7 +171,7 @@ class QualityMonitor:
         )
         return Evidence(
             detector=PROBLEMS[problem],
-            subject="features",
+            subject=self._subject,
             statistic=contributions[0].statistic,
             threshold=contributions[0].threshold,
             sample_count=size,

@@ -19,6 +19,7 @@ from service.core.settings import ModelProfile
 from service.core.version import JoinCounts, VersionMonitor, stored_reference
 from service.replay.sweep.shared import (
     Moment,
+    SharedEmbeddings,
     SharedFeatures,
     SharedLabels,
     SharedLatency,
@@ -46,6 +47,12 @@ class Pool:
         drift, quality = profile.feature_drift, profile.data_quality
         made = SharedFeatures(drift, quality, self._reference.get("features"), self._moment)
         return self._one("features", (drift, quality), made)
+
+    def embeddings(self, profile: ModelProfile) -> SharedEmbeddings:
+        """Give the monitor of embeddings for these settings."""
+        settings = profile.embedding_drift, profile.feature_drift, profile.data_quality
+        made = SharedEmbeddings(profile, self._reference.get("embeddings"), self._moment)
+        return self._one("embeddings", settings, made)
 
     def predictions(self, profile: ModelProfile) -> SharedPredictions:
         """Give the monitor of predictions for these settings."""
@@ -94,6 +101,7 @@ class MemberVersion(VersionMonitor):
         self._pool = pool
         super().__init__(model, model_version)
         self.features = pool.features(model.profile)
+        self.embeddings = pool.embeddings(model.profile)
         self.predictions = pool.predictions(model.profile)
         self.labels = pool.labels(model.profile)
         self.latency = pool.latency(model.profile)

@@ -12,6 +12,7 @@ from detectors.protocol import State
 from service.core.columns import Bool, Float, Outcomes, Predictions
 from service.core.findings import Finding
 from service.core.inputs.blocks import RowTimes
+from service.core.inputs.embeddings import EmbeddingMonitor
 from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
@@ -23,6 +24,7 @@ from service.core.settings import (
     DetectorSettings,
     FeatureDriftSettings,
     LatencySettings,
+    ModelProfile,
 )
 
 
@@ -66,6 +68,24 @@ class SharedFeatures(FeatureMonitor):
     ) -> None:
         self._once = _Once(moment)
         super().__init__(settings, quality, reference)
+
+    def observe(self, predictions: Predictions) -> list[Finding]:
+        """Observe, or recall."""
+        found = self._once.recall()
+        return self._once.keep(super().observe(predictions)) if found is None else found
+
+    def reset(self) -> None:
+        """Reset once."""
+        if self._once.is_first_reset():
+            super().reset()
+
+
+class SharedEmbeddings(EmbeddingMonitor):
+    """Embeddings of one version."""
+
+    def __init__(self, profile: ModelProfile, reference: State | None, moment: Moment) -> None:
+        self._once = _Once(moment)
+        super().__init__(profile, reference)
 
     def observe(self, predictions: Predictions) -> list[Finding]:
         """Observe, or recall."""

@@ -17,8 +17,9 @@ def times(count, start=0):
     return RowTimes(rows * 2, rows * 1000 + 500, rows * 1000, rows + 1000)
 
 
-def predictions(features=None, *, value=None, score=None, latency_ms=None, error=None):
-    count = next(len(column) for column in (features, value, score, latency_ms, error) if column is not None)
+def predictions(features=None, *, value=None, score=None, latency_ms=None, error=None, embeddings=None):
+    given = (features, value, score, latency_ms, error, embeddings)
+    count = next(len(column) for column in given if column is not None)
     nothing = np.full(count, np.nan)
     sequence, watermark_ms, time_ms, offset = times(count)
     return Predictions(
@@ -32,6 +33,7 @@ def predictions(features=None, *, value=None, score=None, latency_ms=None, error
         error=np.zeros(count, bool) if error is None else np.asarray(error, bool),
         weight=np.ones(count),
         features=[None] * count if features is None else list(features),
+        embeddings=() if embeddings is None else list(embeddings),
     )
 
 
