@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from detectors.adwin_cut import Boundary, CutRule, check, check_many
-from detectors.columns import accumulated, column, first_marked, number
+from detectors.columns import accumulated, column, few, first_marked, number
 from detectors.exponential_histogram import insert, insert_few, pooled
 from detectors.parameters import Probability, checked
 from detectors.protocol import Domain, Level, Progress, State, StateError, Values, Verdict
@@ -93,10 +93,13 @@ class ADWIN:
         self._wait([number(value, self.domain)])
         return self._level()
 
-    def update_many(self, values: Values) -> Progress:
+    def update_many(self, values: Values | list[float]) -> Progress:
         """Take values (shape (n,)) in order, stopping behind the first that drifts."""
-        values = column(values, self.domain)
         consumed, count, clock = 0, len(values), self._rule.clock
+        if isinstance(values, list) and count < clock - len(self._body.pending) and self._level() is Level.STABLE:
+            self._wait(few(values, self.domain))  # no check falls due
+            return Progress(count, Level.STABLE)
+        values = column(values, self.domain)
         while consumed < count:
             whole = (count - consumed) // clock
             if whole >= FEW_CHECKS and not self._body.pending and self._level() is Level.STABLE:

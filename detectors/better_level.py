@@ -34,7 +34,7 @@ class Following(msgspec.Struct, forbid_unknown_fields=True):
         """How many values the window still takes."""
         return self.size - self.window.count
 
-    def take(self, values: Values, doubt: float) -> LossBounds | None:
+    def take(self, values: Values | list[float], doubt: float) -> LossBounds | None:
         """Take at most `room` values; give the bounds of the window where they fill it, and begin the next."""
         self.window.take(values)
         if self.room:

@@ -97,7 +97,7 @@ class Betting:
         """Take one loss in [0, 1] and say the level after it."""
         return self.update_many(np.array([value], dtype=np.float64)).level
 
-    def update_many(self, values: Values) -> Progress:
+    def update_many(self, values: Values | list[float]) -> Progress:
         """Take losses in [0, 1], shape (n,), stopping behind the first that drifts."""
         values = column(values, self.domain)
         taken = 0

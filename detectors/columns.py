@@ -16,11 +16,13 @@ SHORT = 48
 LONGEST = 4096
 """Values judged in one go. It bounds scratch memory, and what is computed in vain behind a drift."""
 
+_BINARY = frozenset((0.0, 1.0))
+
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def column(values: Values, domain: Domain) -> Values:
+def column(values: Values | list[float], domain: Domain) -> Values:
     """Give values as a contiguous column, or refuse them all with a ValueError that names the first bad position."""
     array = np.ascontiguousarray(values, dtype=np.float64)
     if array.ndim != 1:
@@ -33,6 +35,25 @@ def column(values: Values, domain: Domain) -> Values:
     else:
         _require(array, np.abs(array) <= LARGEST, f"a number of at most {LARGEST:g} in magnitude")
     return array
+
+
+def few(values: list[float], domain: Domain) -> list[float]:
+    """Give a short list of plain floats as it is, or refuse it as `column` does: in a tenth of its time, for four."""
+    if domain == "bernoulli":
+        good = is_binary(values)
+    else:
+        low, high = (0.0, 1.0) if domain == "unit" else (-LARGEST, LARGEST)
+        good = all(low <= value <= high for value in values)
+    if not good:
+        column(np.array(values, dtype=np.float64), domain)
+    return values
+
+
+def is_binary(values: Values | list[float]) -> bool:
+    """Say whether there is nothing but 0 and 1."""
+    if isinstance(values, list):
+        return _BINARY.issuperset(values)
+    return bool(((values == 0.0) | (values == 1.0)).all())
 
 
 def _require(array: Values, good: Mask, expected: str) -> None:

@@ -99,7 +99,7 @@ class Conformal:
         """Take one number and say the level after it."""
         return self.update_many(np.array([value], dtype=np.float64)).level
 
-    def update_many(self, values: Values) -> Progress:
+    def update_many(self, values: Values | list[float]) -> Progress:
         """Take numbers, shape (n,), stopping behind the first that drifts."""
         values = column(values, self.domain)
         taken = self._learn(values)

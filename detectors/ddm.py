@@ -47,18 +47,14 @@ class ForgettingRule:
 
     def scan(self, values: list[float]) -> Progress:
         """Take values one after the other, up to the first that drifts."""
-        body = self.body
-        for index, value in enumerate(values):
+        body, consumed = self.body, 0
+        while consumed < len(values):
             self._turn_block()
-            body.count += 1
-            body.errors += int(value)
-            if body.count >= self._warm_start:
-                self._judge()
-            if body.level is Level.STABLE:
-                body.calm = body.count
-            elif body.level is Level.DRIFT:
-                return Progress(index + 1, Level.DRIFT)
-        return Progress(len(values), body.level)
+            room = self._memory - body.count % self._memory
+            consumed += self._judge_few(values[consumed : consumed + room])
+            if body.level is Level.DRIFT:
+                break
+        return Progress(consumed, body.level)
 
     def block(self, values: Values) -> Progress:
         """Do the same with columns, cut where a block of `memory` values ends."""
@@ -95,17 +91,37 @@ class ForgettingRule:
         if body.count and body.count % self._memory == 0:
             body.errors_before, body.errors_between = body.errors_between, body.errors
 
-    def _judge(self) -> None:
+    def _judge_few(self, values: list[float]) -> int:
+        """Judge values of one block in plain floats: `_judge_column` bit for bit; give how many were taken."""
         body = self.body
         count, errors = body.count, body.errors
-        if not body.lowest_count or _height(count, errors) <= _height(body.lowest_count, body.lowest_errors):
-            body.lowest_count, body.lowest_errors = count, errors
-        recent = count - self._start(count)
-        rate = (errors - body.errors_before) / recent
-        lowest = min(max(body.lowest_errors / body.lowest_count, self._floor), 1.0 - self._floor)
-        body.statistic = (rate - lowest) / math.sqrt(lowest * (1.0 - lowest) * (1.0 / body.lowest_count + 1.0 / recent))
-        drifts, warns = body.statistic >= self._drift, body.statistic >= self._warning
-        body.level = Level.DRIFT if drifts else Level.WARNING if warns else Level.STABLE
+        lowest_count, lowest_errors = body.lowest_count, body.lowest_errors
+        height = _height(lowest_count, lowest_errors) if lowest_count else math.inf
+        begin = count - self._start(count + 1)
+        for taken, value in enumerate(values, start=1):
+            count += 1
+            errors += int(value)
+            if count >= self._warm_start:
+                rate = errors / count
+                if (now := rate + math.sqrt(rate * (1.0 - rate) / count)) <= height:
+                    lowest_count, lowest_errors, height = count, errors, now
+                body.level = self._compare(lowest_count, lowest_errors, begin + taken, errors - body.errors_before)
+            if body.level is Level.STABLE:
+                body.calm = count
+            elif body.level is Level.DRIFT:
+                break
+        body.lowest_count, body.lowest_errors = lowest_count, lowest_errors
+        body.count, body.errors = count, errors
+        return taken
+
+    def _compare(self, lowest_count: int, lowest_errors: int, recent: int, errors: int) -> Level:
+        """Hold the recent error rate against the lowest."""
+        lowest = min(max(lowest_errors / lowest_count, self._floor), 1.0 - self._floor)
+        chance = math.sqrt(lowest * (1.0 - lowest) * (1.0 / lowest_count + 1.0 / recent))
+        self.body.statistic = statistic = (errors / recent - lowest) / chance
+        if statistic >= self._drift:
+            return Level.DRIFT
+        return Level.WARNING if statistic >= self._warning else Level.STABLE
 
     def _judge_column(self, values: Values) -> int:
         """Judge values of one block; give how many were taken."""

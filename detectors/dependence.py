@@ -36,10 +36,10 @@ class Dependence(msgspec.Struct, forbid_unknown_fields=True):
     batch_squares: float = 0.0
     """The sum of the squared sums of the batches."""
 
-    def take(self, values: Values) -> None:
+    def take(self, values: Values | list[float]) -> None:
         """Take values."""
-        if len(values) < _FEW:
-            for value in values.tolist():
+        if isinstance(values, list) or len(values) < _FEW:
+            for value in values if isinstance(values, list) else values.tolist():
                 self._take_one(value)
             return
         before = np.concatenate(([self.last], values[:-1]))

@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 
 from detectors.better_level import REFERENCE_SHARE, Following
-from detectors.columns import column
+from detectors.columns import SHORT, column, few, is_binary
 from detectors.e_mixture import Bets, EMixture, MixtureState
 from detectors.loss_reference import LossBounds, LossReference, ReferenceSums, given_bounds
 from detectors.parameters import Probability, checked
@@ -131,11 +131,14 @@ class _EDetector:
         """Take one loss in [0, 1] and say the level after it."""
         return self.update_many(np.array([value], dtype=np.float64)).level
 
-    def update_many(self, values: Values) -> Progress:
+    def update_many(self, values: Values | list[float]) -> Progress:
         """Take losses in [0, 1], shape (n,), stopping behind the first that drifts."""
-        values = column(values, self.domain)
+        if isinstance(values, list) and len(values) < SHORT and self._mixture is not None:
+            values = few(values, self.domain)
+        else:
+            values = column(values, self.domain)
         taken = 0
-        if self._mixture is None:
+        if self._mixture is None and not isinstance(values, list):
             taken = self._reference.learn(values)
             if self._reference.whole:
                 self._open(self._reference.bounds())
@@ -152,9 +155,9 @@ class _EDetector:
                 break
         return Progress(taken, self._level(self._statistic))
 
-    def _follow(self, following: Following, values: Values) -> None:
+    def _follow(self, following: Following, values: Values | list[float]) -> None:
         """Look for a better level in the values behind the reference."""
-        if not ((values == 0.0) | (values == 1.0)).all():
+        if not is_binary(values):
             self._following = None
             return
         bounds = following.take(values, self._doubt)

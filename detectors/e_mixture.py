@@ -11,6 +11,7 @@ the same four numbers. A block is a fixed number of values, whatever the batches
 the range of a double.
 """
 
+from itertools import accumulate
 from math import exp, log
 from typing import Final, NamedTuple
 
@@ -39,6 +40,16 @@ class Bets(NamedTuple):
         ends = [end for a, b in zip(self.offsets, self.slopes, strict=True) for end in (a, a + b)]
         steepest = max(abs(log(end)) for end in ends)
         return max(1, min(_LONGEST_BLOCK, int(_LOG_RANGE / max(steepest, 1e-9))))
+
+
+class _Chain(NamedTuple):
+    """Where one bet stands behind a few values."""
+
+    product: float
+    inverses: float
+    peak: float
+    begin: int | None
+    """The value with which the CUSUM began anew, if it did."""
 
 
 class MixtureState(msgspec.Struct, forbid_unknown_fields=True):
@@ -123,7 +134,7 @@ class EMixture:
         self.state.offsets, self.state.slopes = list(bets.offsets), list(bets.slopes)
         self._bind(bets)
 
-    def advance(self, values: Floats) -> tuple[int, bool]:
+    def advance(self, values: Floats | list[float]) -> tuple[int, bool]:
         """Take values up to and with the first at which the statistic reaches the threshold.
 
         Gives how many were taken and whether the last of them reached it.
@@ -132,7 +143,10 @@ class EMixture:
         while taken < len(values):
             rest = values[taken:]
             if len(rest) < _FEW:
-                more, reached = self._advance_few(rest)
+                part = rest[: self._block - self.state.phase]
+                more, reached = self._advance_few(part if isinstance(part, list) else part.tolist())
+            elif isinstance(rest, list):
+                more, reached = self.advance(np.array(rest))
             elif self.state.phase or len(rest) < self._block:
                 more, reached = self._advance_span(rest[: self._block - self.state.phase], 1)
             else:
@@ -159,32 +173,50 @@ class EMixture:
         """Decide by the logarithm, as the verdict does, so that both always say the same."""
         return mixed > 0.0 and log(mixed) >= self._log_threshold
 
-    def _advance_few(self, values: Floats) -> tuple[int, bool]:
-        """Take values one by one in plain floats."""
-        for taken, x in enumerate(values.tolist(), start=1):
-            mixed = self._step(x)
-            if mixed >= self._near and self._reaches(mixed):
-                return taken, True
-        return len(values), False
+    def _advance_few(self, values: list[float]) -> tuple[int, bool]:
+        """Take values of one block in plain floats, bet by bet: `_advance_span` bit for bit."""
+        chains, mixed = self._chains(values)
+        # The bets are added up in their order and weighted then, as everywhere.
+        weighted = [total * self._weight for total in mixed]
+        reached = False
+        if max(weighted) >= self._near:
+            first = next((place for place, total in enumerate(weighted) if self._reaches(total)), None)
+            if first is not None and first + 1 < len(values):
+                return self._advance_few(values[: first + 1])
+            reached = first is not None
+        self._settle(values, chains)
+        return len(values), reached
 
-    def _step(self, x: float) -> float:
-        """Take one value and give the average process after it."""
-        state, shiryaev, mixed = self.state, self._shiryaev, 0.0
-        product, inverses, peak, carried = state.product, state.inverses, state.peak, state.carried
+    def _chains(self, values: list[float]) -> tuple[list[_Chain], list[float]]:
+        """Give what each bet comes to, and the sum of the processes behind each value. Changes nothing."""
+        state, shiryaev = self.state, self._shiryaev
+        chains, mixed = [], [0.0] * len(values)
         for k, (offset, slope) in enumerate(self._lines):
-            before = product[k]
-            inverse = 1.0 / before
-            if inverse > peak[k]:
-                peak[k], state.begin[k], state.begin_total[k] = inverse, state.count, state.total
-            product[k] = after = before * (offset + slope * x)
-            inverses[k] = summed = inverses[k] + inverse
-            mixed += after * (carried[k] + summed if shiryaev else peak[k])
-        state.count += 1
-        state.total += x
-        state.phase += 1
+            product, inverses, peak, carried = state.product[k], state.inverses[k], state.peak[k], state.carried[k]
+            begin = None
+            for place, x in enumerate(values):
+                inverse = 1.0 / product
+                if inverse > peak:
+                    peak, begin = inverse, place
+                product *= offset + slope * x
+                inverses += inverse
+                mixed[place] += product * (carried + inverses if shiryaev else peak)
+            chains.append(_Chain(product, inverses, peak, begin))
+        return chains, mixed
+
+    def _settle(self, values: list[float], chains: list[_Chain]) -> None:
+        """Become what the chains came to."""
+        state = self.state
+        totals = list(accumulate(values, initial=state.total))
+        for k, (product, inverses, peak, begin) in enumerate(chains):
+            state.product[k], state.inverses[k], state.peak[k] = product, inverses, peak
+            if begin is not None:
+                state.begin[k], state.begin_total[k] = state.count + begin, totals[begin]
+        state.total = totals[-1]
+        state.count += len(values)
+        state.phase += len(values)
         if state.phase == self._block:
             self._close_block()
-        return mixed * self._weight
 
     def _close_block(self) -> None:
         parts = zip(self.state.product, self.state.carried, self.state.inverses, strict=True)

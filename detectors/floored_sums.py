@@ -80,15 +80,14 @@ class SumRule:
             self._learn(value)
         watches = self._watches()
         for index in range(learnt, len(values)):
-            self._judge(values[index], watches)
-            if max(watch.ratio() for watch in watches) >= 1.0:
+            if self._judge(values[index], watches):
                 return Progress(index + 1, Level.DRIFT)
-        return Progress(len(values), self._level())
+        return Progress(len(values), _level(watches))
 
     def block(self, values: Values) -> Progress:
         """Do the same with columns, cut at the end of the reference and where the sums are renewed."""
         learnt = min(max(self._size - self.body.count, 0), len(values))
-        consumed, level = self.scan(values[:learnt].tolist()) if learnt else Progress(0, self._level())
+        consumed, level = self.scan(values[:learnt].tolist()) if learnt else Progress(0, _level(self._watches()))
         while consumed < len(values):
             room = RENEWAL - self.body.since
             taken, level = self._judge_column(values[consumed : consumed + room])
@@ -99,8 +98,8 @@ class SumRule:
 
     def verdict(self) -> Verdict:
         """Say the level. The change is put where the sum last was at its floor; `mean` is that of what came after."""
-        body, level = self.body, self._level()
-        watch = max(self._watches(), key=_Watch.ratio)
+        body, watches = self.body, self._watches()
+        level, watch = _level(watches), max(watches, key=_Watch.ratio)
         start, total = (0, 0.0) if level is Level.STABLE else (watch.side.count, watch.side.total)
         return Verdict(
             level=level,
@@ -121,10 +120,6 @@ class SumRule:
             if self._direction in (direction, "both")
         ]
 
-    def _level(self) -> Level:
-        ratio = max(watch.ratio() for watch in self._watches())
-        return Level.DRIFT if ratio >= 1.0 else Level.WARNING if ratio >= WARNING else Level.STABLE
-
     def _learn(self, value: float) -> None:
         """Take one value of the reference; behind the last its scale is frozen."""
         body = self.body
@@ -136,19 +131,26 @@ class SumRule:
             for side in (body.rise, body.fall):
                 side.count, side.total = body.count, body.total
 
-    def _judge(self, value: float, watches: list[_Watch]) -> None:
-        """Take one value behind the reference."""
+    def _judge(self, value: float, watches: list[_Watch]) -> bool:
+        """Take one value behind the reference; say whether it drifts."""
         body = self.body
-        center = body.total / body.count if self._is_running else body.center
-        error = ERROR_WEIGHT / math.sqrt(float(body.count if self._is_running else self._size))
+        count = body.count
+        center = body.total / count if self._is_running else body.center
+        allowed = self._allowance + ERROR_WEIGHT / math.sqrt(float(count if self._is_running else self._size))
         away = (value - center) / body.deviation
-        body.count += 1
+        body.count = count + 1
         body.total += value
-        for side, sign, _ in watches:
-            side.running += sign * away - (self._allowance + error)
-            if side.running <= side.least:
-                side.least, side.count, side.total = side.running, body.count, body.total
-        self._age(1)
+        drifts = False
+        for side, sign, limit in watches:
+            side.running = running = side.running + (sign * away - allowed)
+            if running <= side.least:
+                side.least, side.count, side.total = running, body.count, body.total
+            elif (running - side.least) / limit >= 1.0:
+                drifts = True
+        body.since += 1
+        if body.since == RENEWAL:
+            self._renew()
+        return drifts
 
     def _judge_column(self, values: Values) -> Progress:
         """Take values behind the reference, none beyond a renewal: `_judge` bit for bit."""
@@ -168,16 +170,23 @@ class SumRule:
             part.settle(last, counts, totals)
         body.count, body.total = int(counts[last + 1]), float(totals[last + 1])
         self._age(last + 1)
-        return Progress(last + 1, self._level())
+        return Progress(last + 1, _level(watches))
 
     def _age(self, count: int) -> None:
         """Count values since the last renewal, and renew the sums when it is time."""
-        body = self.body
-        body.since += count
-        if body.since == RENEWAL:
-            body.since = 0
-            for side in (body.rise, body.fall):
-                side.running, side.least = side.running - side.least, 0.0
+        self.body.since += count
+        if self.body.since == RENEWAL:
+            self._renew()
+
+    def _renew(self) -> None:
+        self.body.since = 0
+        for side in (self.body.rise, self.body.fall):
+            side.running, side.least = side.running - side.least, 0.0
+
+
+def _level(watches: list[_Watch]) -> Level:
+    ratio = max([watch.ratio() for watch in watches])
+    return Level.DRIFT if ratio >= 1.0 else Level.WARNING if ratio >= WARNING else Level.STABLE
 
 
 class _Sums:

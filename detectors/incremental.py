@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from detectors.columns import advance, column, number
+from detectors.columns import SHORT, advance, column, few, number
 from detectors.protocol import Domain, Level, Progress, State, Values, Verdict
 from detectors.sealing import opened_body, opened_parameters, sealed
 
@@ -45,11 +45,13 @@ class Incremental:
         """Take one value and say the level after it."""
         return self._rule.scan([number(value, self.domain)]).level
 
-    def update_many(self, values: Values) -> Progress:
+    def update_many(self, values: Values | list[float]) -> Progress:
         """Take values (shape (n,)) in order, stopping behind the first that drifts."""
-        values = column(values, self.domain)
         if not len(values):
             return Progress(0, self._rule.verdict().level)
+        if isinstance(values, list) and len(values) < SHORT:
+            return self._rule.scan(few(values, self.domain))
+        values = column(values, self.domain)
         return advance(values, self._rule.scan, self._rule.block)
 
     def verdict(self) -> Verdict:

@@ -61,10 +61,11 @@ class Detector(Protocol):
         """Take one value and say the level after it."""
         ...
 
-    def update_many(self, values: Values) -> Progress:
+    def update_many(self, values: Values | list[float]) -> Progress:
         """Take values (shape (n,)) in order, stopping behind the first that drifts.
 
-        Bit-identical to repeated `update`: the same levels, the same snapshot, wherever the values are cut.
+        Bit-identical to repeated `update`: the same levels, the same snapshot, wherever the values are cut. A list of
+        floats is as good as an array, and faster where there are but a few of them.
         """
         ...
 

@@ -60,7 +60,7 @@ class RiverDetector:
         """Take one value and say the level after it."""
         return self._take(self._native(number(value, self.domain)))
 
-    def update_many(self, values: Values) -> Progress:
+    def update_many(self, values: Values | list[float]) -> Progress:
         """Take values (shape (n,)) in order, stopping behind the first that drifts."""
         for index, value in enumerate(column(values, self.domain).tolist()):
             if self._take(self._native(value)) is Level.DRIFT:

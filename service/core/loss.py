@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from detectors import registry
+from detectors.columns import SHORT
 from detectors.protocol import Detector, Level, State
 from schemas.outputs import ChangePoint, Evidence
 from service.core.columns import Float, Outcomes
@@ -129,12 +130,14 @@ class LossMonitor:
 
     def _feed(self, losses: Float, start: int, first_row: int) -> list[Drift]:
         values = losses if self._bernoulli else np.minimum(losses / self._cap, 1.0)
+        # A few plain floats cost a detector less than an array of them does.
+        part: Float | list[float] = values.tolist() if len(values) < SHORT else values
         found: list[Drift] = []
         for place in range(len(self.detectors)):
             consumed = 0
-            while consumed < len(values):
+            while consumed < len(part):
                 detector = self.detectors[place]
-                progress = detector.update_many(values[consumed:])
+                progress = detector.update_many(part[consumed:] if consumed else part)
                 consumed += progress.consumed
                 if progress.level is Level.DRIFT:
                     verdict = detector.verdict()
