@@ -39,8 +39,7 @@ class Dependence(msgspec.Struct, forbid_unknown_fields=True):
     def take(self, values: Values | list[float]) -> None:
         """Take values."""
         if isinstance(values, list) or len(values) < _FEW:
-            for value in values if isinstance(values, list) else values.tolist():
-                self._take_one(value)
+            self._take_few(values if isinstance(values, list) else values.tolist())
             return
         before = np.concatenate(([self.last], values[:-1]))
         totals = accumulated(self.total, values)
@@ -53,16 +52,19 @@ class Dependence(msgspec.Struct, forbid_unknown_fields=True):
         self.count += len(values)
         self.total, self.last = float(totals[-1]), float(values[-1])
 
-    def _take_one(self, value: float) -> None:
-        self.count += 1
-        self.total += value
-        self.squares += value * value
-        self.products += self.last * value
-        self.last = value
-        if self.count % _BATCH == 0:
-            batch = self.total - self.mark
-            self.batch_squares += batch * batch
-            self.mark = self.total
+    def _take_few(self, values: list[float]) -> None:
+        count, total, squares, products, last = self.count, self.total, self.squares, self.products, self.last
+        for value in values:
+            count += 1
+            total += value
+            squares += value * value
+            products += last * value
+            last = value
+            if count % _BATCH == 0:
+                batch = total - self.mark
+                self.batch_squares += batch * batch
+                self.mark = total
+        self.count, self.total, self.squares, self.products, self.last = count, total, squares, products, last
 
     @property
     def inflation(self) -> float:

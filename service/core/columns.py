@@ -39,6 +39,13 @@ LABEL_ROW = np.dtype(
 )  # 32 bytes
 
 
+def pair(first: Float, second: Float) -> Float:
+    """Put two columns beside each other, shape (n, 2)."""
+    rows = np.empty((len(first), 2))
+    rows[:, 0], rows[:, 1] = first, second
+    return rows
+
+
 class Predictions(NamedTuple):
     """Predictions of one model version, in order. Shape (n,) each."""
 
@@ -58,7 +65,8 @@ class Predictions(NamedTuple):
 
     def part(self, start: int, stop: int) -> "Predictions":
         """Give the rows from start to before stop."""
-        return Predictions._make(column[start:stop] for column in self)
+        rows = slice(start, stop)
+        return Predictions._make([column[rows] for column in self])
 
 
 class Outcomes(NamedTuple):
@@ -80,7 +88,8 @@ class Outcomes(NamedTuple):
 
     def part(self, start: int, stop: int) -> "Outcomes":
         """Give the rows from start to before stop."""
-        return Outcomes._make(column[start:stop] for column in self)
+        rows = slice(start, stop)
+        return Outcomes._make([column[rows] for column in self])
 
     def where(self, keep: Bool) -> "Outcomes":
         """Give the rows that are to be kept."""
@@ -102,4 +111,5 @@ class Corrections(NamedTuple):
 
     def part(self, start: int, stop: int) -> "Corrections":
         """Give the rows from start to before stop."""
-        return Corrections._make(column[start:stop] for column in self)
+        rows = slice(start, stop)
+        return Corrections._make([column[rows] for column in self])

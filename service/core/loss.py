@@ -145,7 +145,8 @@ class LossMonitor:
                     change = number - 1 if verdict.change_point is None else self._bases[place] + verdict.change_point
                     found.append(Drift(first_row + consumed - 1, place, verdict, min(change, number - 1)))
                     self._restart(place, number)
-        return sorted(found, key=lambda drift: (drift.row, drift.place))
+        found.sort(key=lambda drift: (drift.row, drift.place))
+        return found
 
     def _restart(self, place: int, number: int) -> None:
         """Let a detector that drifted go on, from an outcome on.

@@ -97,4 +97,6 @@ class LossFeed:
     def _extend(self, stop: int) -> None:
         first, last = self._window.total - self._start, stop - self._start
         if last > first:
-            self._window.extend(self._outcomes.part(first, last), self._losses[first:last])
+            whole = last - first == len(self._losses)
+            outcomes = self._outcomes if whole else self._outcomes.part(first, last)
+            self._window.extend(outcomes, self._losses[first:last])

@@ -77,7 +77,7 @@ class ModelMonitor:
 
     def observe(self, model_version: str, batch: VersionBatch) -> list[Caused]:
         """Take a stretch of one version's records in order."""
-        version = self.version(model_version, batch.first_sequence)
+        version = self.versions.get(model_version) or self.version(model_version, batch.first_sequence)
         out: list[Caused] = []
         self._wake(model_version, batch)
         findings: list[Finding] = []

@@ -7,7 +7,7 @@ import numpy as np
 from detectors.protocol import State, StateError
 from schemas.identity import derive_id
 from schemas.outputs import Evidence, LabelCoverage, MetricSnapshot, WindowMetrics
-from service.core.columns import Corrections, Float, Int, Outcomes, Predictions
+from service.core.columns import Corrections, Int, Outcomes, Predictions
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import RowTimes
 from service.core.inputs.embeddings import EmbeddingMonitor
@@ -71,7 +71,7 @@ class VersionMonitor:
         self.latency = LatencyMonitor(profile.latency)
         self._judge_as(regression=profile.problem == "regression")
         self._label_delay = QuantileHistogram()
-        self._delays: list[Float] = []
+        self._delays: list[Int] = []
         """Delays that are not in the histogram yet: it counts a thousand as fast as one."""
         self._breached: set[str] = set()
         self._limits_told: set[str] = set()
@@ -116,7 +116,7 @@ class VersionMonitor:
         failed = int(np.count_nonzero(predictions.error))
         self.counts.add("predictions", len(predictions.sequence))
         self.counts.add("errors", failed)
-        self._newest = predictions.sequence[~predictions.error]
+        self._newest = predictions.sequence[~predictions.error] if failed else predictions.sequence
         self._interval_predictions += len(predictions.sequence)
         self._interval_errors += failed
         times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
@@ -131,8 +131,8 @@ class VersionMonitor:
     def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
         """Take the labels and delays of outcomes in order; give what is found of the labels themselves."""
         self._learn_problem(int(outcomes.sequence[-1]) + 1)
-        delays = np.maximum(outcomes.label_time_ms - outcomes.prediction_time_ms, 0)
-        self._delays.append(delays.astype(np.float64))
+        delays = outcomes.label_time_ms - outcomes.prediction_time_ms
+        self._delays.append(delays)
         if len(self._delays) >= _MOST_DELAYS or len(delays) >= _MOST_DELAYS:
             self._count_delays()
         if not self._profile.label_drift.enabled:
@@ -141,7 +141,7 @@ class VersionMonitor:
 
     def _count_delays(self) -> None:
         if self._delays:
-            self._label_delay.add(np.concatenate(self._delays))
+            self._label_delay.add(np.maximum(np.concatenate(self._delays), 0).astype(np.float64))
             self._delays.clear()
 
     def feed(self, outcomes: Outcomes) -> LossFeed:
@@ -149,8 +149,8 @@ class VersionMonitor:
         problem = self.window.problem
         losses = loss(problem, outcomes.predicted, outcomes.actual)
         usable = np.isfinite(losses)
-        if not usable.all():
-            self.counts.add("unusable_outcomes", int((~usable).sum()))
+        if (unusable := len(usable) - int(np.count_nonzero(usable))) > 0:
+            self.counts.add("unusable_outcomes", unusable)
             outcomes, losses = outcomes.where(usable), losses[usable]
         self.segments.extend(outcomes, losses)
         return self.loss.feed(outcomes, losses, self.window)

@@ -47,7 +47,10 @@ class RowTimes(NamedTuple):
 
     def part(self, start: int, end: int) -> "RowTimes":
         """Give the rows from start to before end."""
-        return RowTimes(*(column[start:end] for column in self))
+        if start == 0 and end >= len(self.sequence):
+            return self
+        rows = slice(start, end)
+        return RowTimes._make([column[rows] for column in self])
 
     def last(self) -> Moment:
         """Give the moment of the last row."""

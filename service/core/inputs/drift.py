@@ -85,6 +85,8 @@ class DriftMonitor:
         self._recovery = Recovery(shape)
         self._starts: deque[BlockStart] = deque(maxlen=MAX_STARTS)
         self._blocks = 0
+        self._shown: Float | None = None
+        """What `drift` said last: it stands until the next block."""
         self._active: Bool = np.zeros(shape[0], np.bool_)
 
     def reference(self) -> State:
@@ -107,6 +109,7 @@ class DriftMonitor:
         self._starts.append(block.start)
         self._blocks += 1
         self._window.add(counts)
+        self._shown = None
         verdict = self._test.update(counts)
         ratio = None
         drifted = verdict.drifted
@@ -248,8 +251,9 @@ class DriftMonitor:
         wanted = mask_to_list(schema.wanted[: len(self._active)])
         if not len(self._window):
             return {schema.names[column]: None for column in wanted}
-        ratio = self._ratios(self._window.counts)
-        return {schema.names[column]: float(ratio[column]) for column in wanted}
+        if self._shown is None:
+            self._shown = self._ratios(self._window.counts)
+        return {schema.names[column]: float(self._shown[column]) for column in wanted}
 
     # -- state
 

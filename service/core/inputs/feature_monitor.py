@@ -70,7 +70,7 @@ class FeatureMonitor:
         """Leave out failed calls that say nothing of their input."""
         features = predictions.features
         times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
-        if not predictions.error.any():
+        if not np.count_nonzero(predictions.error):
             return features, times
         bare = [row for row in np.flatnonzero(predictions.error).tolist() if not features[row]]
         keep = np.delete(np.arange(len(features)), bare)

@@ -118,7 +118,7 @@ class FeatureTable:
         if not columns:
             return numeric
         rows = np.empty((count, self.width))
-        rows[:, self._numeric] = numeric
+        rows[:, self._numeric_columns] = numeric
         for feature, values in zip(self._categorical, columns, strict=True):
             rows[:, feature] = self._encode_categories(feature, values)
         return rows
@@ -216,6 +216,9 @@ class FeatureTable:
         """Prepare what the hot path needs for the columns as they are now."""
         self._numeric = [index for index, codes in enumerate(self._codes) if codes is None]
         self._categorical = [index for index, codes in enumerate(self._codes) if codes is not None]
+        first, count = min(self._numeric, default=0), len(self._numeric)
+        adjacent = self._numeric == list(range(first, first + count))
+        self._numeric_columns = slice(first, first + count) if adjacent else np.array(self._numeric, dtype=np.intp)
         names = [self.names[index] for index in self._numeric]
         self._pack: Callable[..., bytes] = struct.Struct(f"{len(names)}d").pack
         self._get_numeric = _row_getter(names)

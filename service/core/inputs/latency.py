@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.protocol import State
 from schemas.outputs import ChangePoint, Evidence
-from service.core.columns import Bool, Float
+from service.core.columns import Bool, Float, pair
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import Block, PendingRows, RowTimes
 from service.core.inputs.versions import require_version
@@ -42,7 +42,7 @@ class LatencyMonitor:
     def observe(self, latency_ms: Float, error: Bool, times: RowTimes) -> list[Finding]:
         """Take events in order: latencies (NaN where unknown) and whether the call failed, shape (n,) each."""
         findings: list[Finding] = []
-        rows = np.column_stack([latency_ms, error])
+        rows = pair(latency_ms, error.astype(np.float64))
         start = 0
         while start < len(rows):
             end = start + self._pending.room

@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.protocol import State
 from schemas.outputs import DriftKind
-from service.core.columns import Bool, Float, Outcomes, Predictions
+from service.core.columns import Bool, Float, Outcomes, Predictions, pair
 from service.core.findings import Finding
 from service.core.inputs.blocks import PendingRows, RowTimes
 from service.core.inputs.drift import DriftMonitor
@@ -112,10 +112,10 @@ class PredictionMonitor(ValueMonitor):
 
     def observe_predictions(self, predictions: Predictions, classes: Sequence[str] | None) -> list[Finding]:
         """Take predictions in order. `classes`: class names by code, None for regression."""
-        answered = ~predictions.error
-        rows = np.column_stack([predictions.value, predictions.score])
+        rows = pair(predictions.value, predictions.score)
         times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
-        if not answered.all():
+        if np.count_nonzero(predictions.error):
+            answered = ~predictions.error
             rows, times = rows[answered], RowTimes(*(column[answered] for column in times))
         return self.observe(rows, times, classes)
 

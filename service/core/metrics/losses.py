@@ -20,5 +20,7 @@ def loss(problem: ResolvedProblem, predicted: Float, actual: Float) -> Float:
             error: Float = np.minimum(np.abs(predicted - actual), _LARGEST)
         return error
     differs: Float = (predicted != actual).astype(np.float64)
-    differs[np.isnan(predicted) | np.isnan(actual)] = np.nan
+    absent = np.isnan(predicted) | np.isnan(actual)
+    if np.count_nonzero(absent):
+        differs[absent] = np.nan
     return differs

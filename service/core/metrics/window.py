@@ -84,10 +84,10 @@ class OutcomeWindow:
 
         Raises ValueError, and then nothing has changed, where watermarks fall or probabilities are damaged.
         """
-        rows = _packed_rows(outcomes, losses)
-        if not rows.size:
+        if not losses.size:
             return
-        self._require_order(rows["watermark_ms"])
+        self._require_order(outcomes.watermark_ms)
+        rows = _packed_rows(outcomes, losses)
         first = max(self._first, self._total + rows.size - self.capacity)
         skipped = max(0, first // BLOCK_ROWS * BLOCK_ROWS - self._total)  # rows of blocks that would vanish at once
         vectors, dropped = self._vectors(outcomes.probabilities, skipped)
@@ -212,7 +212,7 @@ class OutcomeWindow:
 
     def _require_order(self, watermark_ms: Int) -> None:
         falls = len(self) > 0 and watermark_ms[0] < self._watermark_of(self._total - 1)
-        if falls or bool((watermark_ms[1:] < watermark_ms[:-1]).any()):
+        if falls or np.count_nonzero(watermark_ms[1:] < watermark_ms[:-1]):
             raise ValueError("expected watermarks that never fall")
 
     def _watermark_of(self, number: int) -> int:
