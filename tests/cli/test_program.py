@@ -24,6 +24,13 @@ def test_help_takes_less_than_half_a_second_of_computing() -> None:
     assert spent < 0.5
 
 
+def test_the_command_line_imports_no_heavy_library_before_a_command_runs() -> None:
+    heavy = {"aiohttp", "aiokafka", "msgspec", "numpy", "orjson", "pyarrow", "rich", "river", "scipy", "service.core"}
+    program = f"import sys, service.cli.commands; print(*sorted(sys.modules.keys() & {heavy}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
 def test_a_reader_who_leaves_early_makes_no_noise(tmp_path: Path) -> None:
     program = subprocess.Popen(
         [*TIDEGAUGE, "config", "example"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
