@@ -120,7 +120,7 @@ async def test_who_is_at_work_when_the_broker_dies_gets_log_errors_and_is_never_
     workers = [asyncio.create_task(work(number)) for number in range(4)]
     await asyncio.sleep(1)
     own_broker.signal(signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         ends = await asyncio.gather(*workers, return_exceptions=True)
     # aiokafka lets the cancellation of its own tasks out, which would end a task of the service without a word.
     assert [end for end in ends if not isinstance(end, LogError)] == []
