@@ -113,6 +113,14 @@ class ReferenceHistogram(msgspec.Struct, frozen=True, eq=False):
             raise ValueError(f"$: expected shape (n, {len(self.features)}), got {values.shape}")
         return _count(values, self.features, self.categorical, self.width)
 
+    def bins_of(self, values: Floats) -> NDArray[np.int64]:
+        """Say in which column of a count matrix each value is counted, shape (n, F), as `count` has it."""
+        return _columns_of(values, self.features, self.categorical, self.width).T
+
+    def count_bins(self, bins: NDArray[np.int64]) -> Counts:
+        """Count what `bins_of` gives of a block, shape (n, F), into shape (F, width)."""
+        return _count_columns(bins.T, self.width)
+
     def with_counts(self, counts: Counts) -> "ReferenceHistogram":
         """Give the same edges with other reference counts, as after merging two reference windows."""
         if counts.shape != self.counts.shape:
@@ -212,13 +220,24 @@ def _category_bins(column: Floats, max_categories: int) -> _FeatureBins:
 
 
 def _count(values: Floats, features: tuple[_FeatureBins, ...], kinds: NDArray[np.bool_], width: int) -> Counts:
+    return _count_columns(_columns_of(values, features, kinds, width), width)
+
+
+def _count_columns(columns: NDArray[np.int64], width: int) -> Counts:
+    index = columns + np.arange(len(columns), dtype=np.int64)[:, None] * width
+    return np.bincount(index.ravel(), minlength=len(columns) * width).reshape(len(columns), width)
+
+
+def _columns_of(
+    values: Floats, features: tuple[_FeatureBins, ...], kinds: NDArray[np.bool_], width: int
+) -> NDArray[np.int64]:
+    """Give the column of each value, shape (F, n)."""
     columns = np.ascontiguousarray(values.T, dtype=np.float64)
     index = np.empty(columns.shape, dtype=np.int64)
     for f, feature in enumerate(features):
         index[f] = (_category_index if kinds[f] else _number_index)(columns[f], feature, width)
     index[np.isnan(columns)] = width + MISSING
-    index += np.arange(len(features), dtype=np.int64)[:, None] * width
-    return np.bincount(index.ravel(), minlength=len(features) * width).reshape(len(features), width)
+    return index
 
 
 def _number_index(column: Floats, feature: _FeatureBins, width: int) -> NDArray[np.int64]:

@@ -62,7 +62,11 @@ class FeatureContribution(msgspec.Struct, frozen=True, kw_only=True):
     before: Before = None
     after: After = None
     loss_association: Annotated[
-        float | None, Meta(description="association of the feature with the change in loss, 0 to 1")
+        float | None,
+        Meta(
+            description="by how much the mean loss would change, in its own unit, if this feature alone had moved as "
+            "it did; null while too few labels tell"
+        ),
     ] = None
 
 

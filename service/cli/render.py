@@ -143,6 +143,8 @@ def _evidence(evidence: Evidence) -> list[str]:
         text = f"  {part.feature}: {part.statistic:.4g} of {part.threshold:.4g}"
         if part.before is not None and part.after is not None:
             text += f", {_figure(part.before)} before, {_figure(part.after)} now"
+        if part.loss_association is not None:
+            text += f"; alone it would change the mean loss by {part.loss_association:+.2g}"
         lines.append(clean(text))
     return lines
 

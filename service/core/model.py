@@ -81,6 +81,8 @@ class ModelMonitor:
         out: list[Caused] = []
         self._wake(model_version, batch)
         findings: list[Finding] = []
+        if batch.outcomes is not None:
+            version.note_outcomes(batch.outcomes)
         if batch.predictions is not None:
             findings += version.observe_predictions(batch.predictions)
         if batch.outcomes is not None:

@@ -6,9 +6,9 @@ import numpy as np
 
 from detectors.protocol import State, StateError
 from schemas.identity import derive_id
-from schemas.outputs import Evidence, LabelCoverage, MetricSnapshot, WindowMetrics
+from schemas.outputs import LabelCoverage, MetricSnapshot, WindowMetrics
 from service.core.columns import Corrections, Int, Outcomes, Predictions
-from service.core.findings import Finding, Level
+from service.core.findings import Finding
 from service.core.inputs.blocks import RowTimes
 from service.core.inputs.embeddings import EmbeddingMonitor
 from service.core.inputs.feature_monitor import FeatureMonitor
@@ -20,8 +20,8 @@ from service.core.loss_feed import LossFeed
 from service.core.metrics import OutcomeWindow, QuantileHistogram, loss, positive_class, window_metrics
 from service.core.reference import REFERENCE_VERSION
 from service.core.roster import Model
+from service.core.rules import rule_finding
 from service.core.segments import SegmentWindows
-from service.core.settings import PerformanceRule
 
 _VERSION = 1
 
@@ -127,6 +127,11 @@ class VersionMonitor:
             findings += self.predictions.observe_predictions(predictions, self._classes)
         findings += self.latency.observe(predictions.latency_ms, predictions.error, times)
         return findings
+
+    def note_outcomes(self, outcomes: Outcomes) -> None:
+        """Let the features' monitor know outcomes in order, before the predictions of the same stretch are observed."""
+        regression = self._is_regression or self._model.is_regression_before(int(outcomes.sequence[-1]) + 1)
+        self.features.note_outcomes(outcomes, "regression" if regression else "multiclass")
 
     def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
         """Take the labels and delays of outcomes in order; give what is found of the labels themselves."""
@@ -277,7 +282,7 @@ class VersionMonitor:
             breached = value < rule.below if rule.below is not None else value > (rule.above or 0.0)
             if breached != (subject in self._breached):
                 (self._breached.add if breached else self._breached.discard)(subject)
-                yield _rule_finding(rule, subject, value, window, sequence, now_ms, breached=breached)
+                yield rule_finding(rule, subject, value, window, sequence, now_ms, breached=breached)
 
     def close_reference(self) -> None:
         """End every reference window with what came so far, however short: a stored one has a length of its own."""
@@ -366,30 +371,3 @@ def stored_reference(data: State | None, model_version: str) -> State:
 def _bracketed(drift: Mapping[str, float | None]) -> dict[str, float | None]:
     """Tell the model's own answers from features that may have the same names."""
     return {f"({name})": ratio for name, ratio in drift.items()}
-
-
-def _rule_finding(
-    rule: PerformanceRule,
-    subject: str,
-    value: float,
-    window: WindowMetrics,
-    sequence: int,
-    now_ms: int,
-    *,
-    breached: bool,
-) -> Finding:
-    limit = rule.below if rule.below is not None else rule.above
-    threshold = 0.0 if limit is None else limit
-    evidence = Evidence(
-        detector="rule", subject=subject, statistic=value, threshold=threshold, sample_count=window.count, after=value
-    )
-    return Finding(
-        sequence=sequence,
-        time_ms=now_ms,
-        kind="performance",
-        subject=subject,
-        level=Level.DRIFT if breached else Level.STABLE,
-        severity=rule.severity,
-        evidence=(evidence,),
-        resolution=None if breached else f"{rule.metric} over {rule.window} is {value:.4g} again",
-    )

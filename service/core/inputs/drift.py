@@ -24,6 +24,7 @@ from service.core.columns import Bool, Float
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import Block, BlockStart
 from service.core.inputs.levels import Schema, describe_columns, summarise_drift, usable
+from service.core.inputs.loss_by_bin import LossByBin, LossSample
 from service.core.inputs.versions import require_version
 from service.core.inputs.window import BlockWindow, Recovery, mask_to_list
 from service.core.settings import FeatureDriftSettings
@@ -49,6 +50,7 @@ class DriftMonitor:
         self._kind = kind
         self._subject = subject
         self._histogram: ReferenceHistogram | None = None
+        self._losses: LossByBin | None = None
         self._before: list[float | str | None] = []
 
     @property
@@ -101,11 +103,28 @@ class DriftMonitor:
 
     # -- blocks
 
-    def observe(self, block: Block, schema: Schema) -> list[Finding]:
-        """Judge one whole block. Columns behind the reference's are not looked at."""
+    def bins_of(self, rows: Float) -> Counts:
+        """Say in which bin of the reference each value of rows (n, width) is, shape (n, F). Only where there is one."""
+        assert self._histogram is not None  # noqa: S101  # the caller's promise
+        return self._histogram.bins_of(usable(rows, len(self._active)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Columns and bins of the reference; zero where there is none."""
+        return (0, 0) if self._histogram is None else (len(self._active), self._histogram.width)
+
+    def observe(self, block: Block, schema: Schema, sample: LossSample | None = None) -> list[Finding]:
+        """Judge one whole block. Columns behind the reference's are not looked at.
+
+        `sample`: how the loss went by bin up to the block's end, where that is known; it takes the block up too.
+        """
         if self._histogram is None or not len(self._active):
             return []
-        counts = self._histogram.count(usable(block.rows, len(self._active)))
+        bins = self.bins_of(block.rows)
+        counts = self._histogram.count_bins(bins)
+        if sample is not None:
+            sample.losses.insert(sample.offsets, bins)
+        self._losses = None if sample is None else sample.losses
         self._starts.append(block.start)
         self._blocks += 1
         self._window.add(counts)
@@ -176,8 +195,9 @@ class DriftMonitor:
         self, block: Block, schema: Schema, verdict: FeatureDrift, columns: Bool, ratio: tuple[Float, Float]
     ) -> Evidence:
         chosen = mask_to_list(columns)
-        contributions = self._contributions(block, schema, chosen, ratio)
-        start = self._start_of(self._change_block(verdict, columns))
+        change = self._change_block(verdict, columns)
+        contributions = self._contributions(block, schema, chosen, ratio, self._association(self._blocks - change))
+        start = self._start_of(change)
         statistic, threshold = contributions[0].statistic, contributions[0].threshold
         if self._settings.fixed_threshold is None:
             # The strongest of the k columns that e-BH rejected needed ln(A F / k).
@@ -199,7 +219,7 @@ class DriftMonitor:
         )
 
     def _contributions(
-        self, block: Block, schema: Schema, columns: list[int], ratio: tuple[Float, Float]
+        self, block: Block, schema: Schema, columns: list[int], ratio: tuple[Float, Float], association: Float | None
     ) -> tuple[FeatureContribution, ...]:
         statistic, threshold = ratio
         ranked = sorted(columns, key=lambda column: (-statistic[column] / threshold[column], column))[:TOP_FEATURES]
@@ -211,9 +231,16 @@ class DriftMonitor:
                 threshold=float(threshold[column]),
                 before=self._before[column],
                 after=value,
+                loss_association=None if association is None else float(association[column]),
             )
             for column, value in zip(ranked, after, strict=True)
         )
+
+    def _association(self, since: int) -> Float | None:
+        """Give each column's association with the change in loss, by the blocks since the estimated change alone."""
+        if self._losses is None or self._histogram is None:
+            return None
+        return self._losses.association(self._histogram.counts, self._window.latest(since))
 
     def _change_block(self, verdict: FeatureDrift, columns: Bool) -> int:
         """Say how many blocks came before the change of the column with the most evidence among these."""

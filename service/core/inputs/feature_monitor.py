@@ -4,14 +4,16 @@ import numpy as np
 
 from detectors.protocol import State
 from schemas.events import FeatureValue
-from service.core.columns import Float, Predictions
+from service.core.columns import Float, Int, Outcomes, Predictions
 from service.core.findings import Finding
 from service.core.inputs.blocks import Block, PendingRows, RowTimes
 from service.core.inputs.drift import DriftMonitor
 from service.core.inputs.feature_table import FeatureTable
+from service.core.inputs.loss_by_bin import LossByBin, LossSample
 from service.core.inputs.quality import QualityMonitor
 from service.core.inputs.quality_reference import reference_from_state, reference_to_state
 from service.core.inputs.versions import require_version
+from service.core.metrics.catalogue import ResolvedProblem
 from service.core.settings import DataQualitySettings, FeatureDriftSettings
 
 _VERSION = 1
@@ -43,6 +45,9 @@ class FeatureMonitor:
         settings = self._settings
         self.table = FeatureTable(settings)
         self._pending = PendingRows(settings.reference_events, settings.block_events)
+        self._losses = LossByBin()
+        self._offsets: list[Int] = []
+        """Of the rows that are put by."""
         self._drift = DriftMonitor(settings, settings.block_events, "data_drift", "features")
         self._quality = QualityMonitor(
             self._quality_settings, settings.block_events, settings.expected_events_between_false_incidents
@@ -60,6 +65,7 @@ class FeatureMonitor:
         while start < len(features):
             # Cut before encoding: what the table learns behind a block's end must not reach that block.
             end = min(start + self._pending.room, len(features))
+            self._offsets.append(times.offset[start:end].copy())
             block = self._pending.append(self.table.encode(features[start:end]), times.part(start, end))
             if block is not None:
                 findings += self._judge(block)
@@ -86,20 +92,32 @@ class FeatureMonitor:
         return len(features)
 
     def _judge(self, block: Block) -> list[Finding]:
+        sample = LossSample(self._losses, np.concatenate(self._offsets))
+        self._offsets.clear()
+        self._losses.settle(block.end.sequence)
         if block.number > 0:
-            return self._drift.observe(block, self.table) + self._quality.observe(block, self.table)
+            return self._drift.observe(block, self.table, sample) + self._quality.observe(block, self.table)
         self._learn(block.rows)
+        if self._drift.is_ready:
+            self._losses.insert(sample.offsets, self._drift.bins_of(block.rows))
         return []
+
+    def note_outcomes(self, outcomes: Outcomes, problem: ResolvedProblem) -> None:
+        """Take outcomes in order, before the predictions of the same stretch: their losses go by the features' bins."""
+        if self._settings.enabled:
+            self._losses.note(outcomes, problem)
 
     def _learn(self, rows: Float) -> None:
         if self._settings.enabled:
             self._drift.learn(rows, self.table)
+            self._losses.begin(self._drift.shape)
         if self._quality_settings.enabled:
             self._quality.learn(rows, self.table)
 
     def close_reference(self) -> None:
         """End the reference window with the events that came; nothing where it is whole, or none came."""
         if not self.is_ready and self._pending.count:
+            self._offsets.clear()
             self._learn(self._pending.close_first())
 
     @property
@@ -141,6 +159,7 @@ class FeatureMonitor:
         self.table.restore(reference["table"])
         if self._settings.enabled and reference["drift"] is not None:
             self._drift.adopt(reference["drift"])
+            self._losses.begin(self._drift.shape)
         if self._quality_settings.enabled and reference["quality"] is not None:
             self._quality.adopt(reference_from_state(reference["quality"]))
         self._pending.skip_first()
@@ -155,6 +174,8 @@ class FeatureMonitor:
             "version": _VERSION,
             "table": self.table.snapshot(),
             "pending": self._pending.snapshot(),
+            "offsets": b"".join(part.astype("<i8").tobytes() for part in self._offsets),
+            "losses": self._losses.snapshot(),
             "drift": self._drift.snapshot(),
             "quality": self._quality.snapshot(),
         }
@@ -168,5 +189,7 @@ class FeatureMonitor:
         require_version(state, _VERSION, "feature monitor")
         self.table.restore(state["table"])
         self._pending.restore(state["pending"])
+        self._offsets = [np.frombuffer(state["offsets"], "<i8").astype(np.int64)]
+        self._losses.restore(state["losses"])
         self._drift.restore(state["drift"])
         self._quality.restore(state["quality"])

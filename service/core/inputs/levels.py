@@ -69,7 +69,17 @@ def summarise_drift(evidence: Evidence, new: int, drifted: int) -> str:
     total = f" ({drifted} in all)" if drifted > new else ""
     top = evidence.features[0]
     moved = f": {top.feature} went from {_figure(top.before)} to {_figure(top.after)}"
-    return f"{names}{more} moved away from the reference{total}{moved}"
+    return f"{names}{more} moved away from the reference{total}{moved}{_costs(evidence)}"
+
+
+def _costs(evidence: Evidence) -> str:
+    """Name the feature whose move would change the loss most, where labels tell."""
+    known = [(feature, feature.loss_association) for feature in evidence.features]
+    told = [(feature.feature, change) for feature, change in known if change is not None]
+    if not told:
+        return ""
+    name, change = max(told, key=lambda one: abs(one[1]))
+    return f"; the move of {name} alone would change the mean loss by {change:+.2g}"
 
 
 def _figure(value: float | str | None) -> str:

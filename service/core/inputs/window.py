@@ -24,6 +24,11 @@ class BlockWindow:
         while len(self._ring) > self._blocks:
             self.counts -= self._ring.popleft()
 
+    def latest(self, blocks: int) -> Counts:
+        """Give the sum of the counts of the last `blocks` blocks, at least one; of all where there are fewer."""
+        newest = list(self._ring)[-max(blocks, 1) :]
+        return np.asarray(np.sum(newest, axis=0), dtype=np.int64)
+
     def __len__(self) -> int:
         return len(self._ring)
 
