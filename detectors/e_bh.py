@@ -50,6 +50,8 @@ def e_bh(e_values: Floats, alpha: float) -> NDArray[np.bool_]:
 def e_bh_logarithms(log_e: Floats, log_threshold: float) -> NDArray[np.bool_]:
     """Do the same from ln e_k and ln(1 / alpha): rejects where ln e_(k) >= ln(1/alpha) + ln(K / k)."""
     total = log_e.size
+    if not total or log_e.max() < log_threshold:  # the least limit, for k = K: the usual case, without sorting
+        return np.zeros(total, dtype=np.bool_)
     order = np.argsort(-log_e, kind="stable")
     limits = log_threshold + np.log(total / np.arange(1, total + 1))
     passed = np.flatnonzero(log_e[order] >= limits)

@@ -235,14 +235,11 @@ def _columns_of(
     columns = np.ascontiguousarray(values.T, dtype=np.float64)
     index = np.empty(columns.shape, dtype=np.int64)
     for f, feature in enumerate(features):
-        index[f] = (_category_index if kinds[f] else _number_index)(columns[f], feature, width)
+        index[f] = _category_index(columns[f], feature, width) if kinds[f] else feature.edges.searchsorted(columns[f])
+    low = np.array([[-np.inf if kind else f.low] for kind, f in zip(kinds, features, strict=True)]).reshape(-1, 1)
+    high = np.array([[np.inf if kind else f.high] for kind, f in zip(kinds, features, strict=True)]).reshape(-1, 1)
+    index[(columns < low) | (columns > high)] = width + UNSEEN
     index[np.isnan(columns)] = width + MISSING
-    return index
-
-
-def _number_index(column: Floats, feature: _FeatureBins, width: int) -> NDArray[np.int64]:
-    index = feature.edges.searchsorted(column)
-    index[(column < feature.low) | (column > feature.high)] = width + UNSEEN
     return index
 
 
