@@ -107,6 +107,7 @@ class _EDetector:
     def _configure(self, parameters: dict[str, Any]) -> None:
         self._parameters = parameters
         self._log_threshold = log(parameters["expected_events_between_false_alarms"])
+        self._log_warning = self._log_threshold - log(WARNING_FACTOR)
         self._tolerance: float = parameters["tolerance"]
         self._two_sided: bool = parameters["two_sided"]
         if (parameters["reference_count"] is None) != (parameters["reference_mean"] is None):
@@ -229,7 +230,7 @@ class _EDetector:
             return Level.STABLE
         if statistic >= self._log_threshold:
             return Level.DRIFT
-        return Level.WARNING if statistic >= self._log_threshold - log(WARNING_FACTOR) else Level.STABLE
+        return Level.WARNING if statistic >= self._log_warning else Level.STABLE
 
     def _open(self, bounds: LossBounds) -> None:
         """Begin to bet against the mean being at most the upper bound (and at least the lower, if two-sided)."""

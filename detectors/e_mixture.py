@@ -42,14 +42,16 @@ class Bets(NamedTuple):
         return max(1, min(_LONGEST_BLOCK, int(_LOG_RANGE / max(steepest, 1e-9))))
 
 
-class _Chain(NamedTuple):
-    """Where one bet stands behind a few values."""
+class _Chains(NamedTuple):
+    """Where the bets stand behind a few values. One entry for each bet in the first three."""
 
-    product: float
-    inverses: float
-    peak: float
-    begin: int | None
-    """The value with which the CUSUM began anew, if it did."""
+    product: list[float]
+    inverses: list[float]
+    peak: list[float]
+    begins: list[tuple[int, int]]
+    """Bets whose CUSUM began anew, and with which value."""
+    mixed: list[float]
+    """The sum of the processes behind each value."""
 
 
 class MixtureState(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,6 +105,8 @@ class EMixture:
         self._shiryaev = shiryaev
         self._log_threshold = log_threshold
         self._weight = 1.0 / len(state.offsets)
+        self._newest: float | None = None
+        """The average process, where it is known from the last few values."""
         # What only rounding may tell from the threshold is let through; `_reaches` decides.
         self._near = exp(log_threshold) * (1.0 - 1e-9)
 
@@ -115,7 +119,7 @@ class EMixture:
     @property
     def statistic(self) -> float:
         """Logarithm of the average process; -inf before the first value."""
-        mixed = self._mixed()
+        mixed = self._mixed() if self._newest is None else self._newest
         return log(mixed) if mixed > 0.0 else float("-inf")
 
     def change(self) -> tuple[int, float]:
@@ -175,46 +179,48 @@ class EMixture:
 
     def _advance_few(self, values: list[float]) -> tuple[int, bool]:
         """Take values of one block in plain floats, bet by bet: `_advance_span` bit for bit."""
-        chains, mixed = self._chains(values)
-        # The bets are added up in their order and weighted then, as everywhere.
-        weighted = [total * self._weight for total in mixed]
+        chains = self._chains(values)
+        # The bets are added up in their order and weighted then, as everywhere; and rounding keeps an order.
         reached = False
-        if max(weighted) >= self._near:
-            first = next((place for place, total in enumerate(weighted) if self._reaches(total)), None)
+        if max(chains.mixed) * self._weight >= self._near:
+            first = next((at for at, mixed in enumerate(chains.mixed) if self._reaches(mixed * self._weight)), None)
             if first is not None and first + 1 < len(values):
                 return self._advance_few(values[: first + 1])
             reached = first is not None
         self._settle(values, chains)
         return len(values), reached
 
-    def _chains(self, values: list[float]) -> tuple[list[_Chain], list[float]]:
+    def _chains(self, values: list[float]) -> _Chains:
         """Give what each bet comes to, and the sum of the processes behind each value. Changes nothing."""
         state, shiryaev = self.state, self._shiryaev
-        chains, mixed = [], [0.0] * len(values)
+        chains = _Chains([], [], [], [], [0.0] * len(values))
+        mixed = chains.mixed
         for k, (offset, slope) in enumerate(self._lines):
             product, inverses, peak, carried = state.product[k], state.inverses[k], state.peak[k], state.carried[k]
-            begin = None
             for place, x in enumerate(values):
                 inverse = 1.0 / product
                 if inverse > peak:
-                    peak, begin = inverse, place
+                    peak = inverse
+                    chains.begins.append((k, place))  # of several of one bet the last counts
                 product *= offset + slope * x
                 inverses += inverse
                 mixed[place] += product * (carried + inverses if shiryaev else peak)
-            chains.append(_Chain(product, inverses, peak, begin))
-        return chains, mixed
+            chains.product.append(product)
+            chains.inverses.append(inverses)
+            chains.peak.append(peak)
+        return chains
 
-    def _settle(self, values: list[float], chains: list[_Chain]) -> None:
+    def _settle(self, values: list[float], chains: _Chains) -> None:
         """Become what the chains came to."""
         state = self.state
         totals = list(accumulate(values, initial=state.total))
-        for k, (product, inverses, peak, begin) in enumerate(chains):
-            state.product[k], state.inverses[k], state.peak[k] = product, inverses, peak
-            if begin is not None:
-                state.begin[k], state.begin_total[k] = state.count + begin, totals[begin]
+        state.product, state.inverses, state.peak = chains.product, chains.inverses, chains.peak
+        for k, place in chains.begins:
+            state.begin[k], state.begin_total[k] = state.count + place, totals[place]
         state.total = totals[-1]
         state.count += len(values)
         state.phase += len(values)
+        self._newest = chains.mixed[-1] * self._weight
         if state.phase == self._block:
             self._close_block()
 
@@ -225,6 +231,7 @@ class EMixture:
         self.state.product = [1.0] * len(self.state.product)
         self.state.inverses = [0.0] * len(self.state.inverses)
         self.state.phase = 0
+        self._newest = None
 
     def _advance_span(self, values: Floats, blocks: int) -> tuple[int, bool]:
         """Take one piece of a block, or several whole blocks: arrays of shape (K, blocks, length)."""
@@ -261,6 +268,7 @@ class EMixture:
 
     def _take(self, products: Floats, sums: Floats, inverse: Floats, totals: Floats, stop: int) -> None:
         """Become what `stop` steps would have made."""
+        self._newest = None
         greatest = np.argmax(inverse[:, :stop], axis=1).tolist()
         for k, place in enumerate(greatest):
             if inverse[k, place] > self.state.peak[k]:
