@@ -97,6 +97,7 @@ class ForgettingRule:
         count, errors = body.count, body.errors
         lowest_count, lowest_errors = body.lowest_count, body.lowest_errors
         height = _height(lowest_count, lowest_errors) if lowest_count else math.inf
+        level, calm = body.level, body.calm
         begin = count - self._start(count + 1)
         for taken, value in enumerate(values, start=1):
             count += 1
@@ -105,11 +106,12 @@ class ForgettingRule:
                 rate = errors / count
                 if (now := rate + math.sqrt(rate * (1.0 - rate) / count)) <= height:
                     lowest_count, lowest_errors, height = count, errors, now
-                body.level = self._compare(lowest_count, lowest_errors, begin + taken, errors - body.errors_before)
-            if body.level is Level.STABLE:
-                body.calm = count
-            elif body.level is Level.DRIFT:
+                level = self._compare(lowest_count, lowest_errors, begin + taken, errors - body.errors_before)
+            if level is Level.STABLE:
+                calm = count
+            elif level is Level.DRIFT:
                 break
+        body.level, body.calm = level, calm
         body.lowest_count, body.lowest_errors = lowest_count, lowest_errors
         body.count, body.errors = count, errors
         return taken

@@ -70,6 +70,8 @@ class SumRule:
         self._allowance: float = parameters["allowance"]
         self._direction: str = parameters["direction"]
         self._is_running = is_running
+        self._watched: tuple[Body, float, list[_Watch]] | None = None
+        """What `_watches` said last, of which body and which skewness."""
         # Two directions share one budget of false alarms.
         self._run_length: float = parameters["run_length"] * (2.0 if self._direction == "both" else 1.0)
 
@@ -113,12 +115,16 @@ class SumRule:
     def _watches(self) -> list[_Watch]:
         """Give the directions that are watched, each with its threshold: a skewed stream has two."""
         body, skewness = self.body, self.body.skewness
+        if self._watched is not None and self._watched[0] is body and self._watched[1] == skewness:
+            return self._watched[2]
         both = (("up", body.rise, 1.0), ("down", body.fall, -1.0))
-        return [
+        watches = [
             _Watch(side, sign, sum_threshold(self._run_length, self._allowance, sign * skewness))
             for direction, side, sign in both
             if self._direction in (direction, "both")
         ]
+        self._watched = body, skewness, watches
+        return watches
 
     def _learn(self, value: float) -> None:
         """Take one value of the reference; behind the last its scale is frozen."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from service.core.columns import Bool, Corrections, Int, Outcomes, Predictions
 from service.core.join import JoinResult
+from service.core.metrics.window import packed_outcomes
 from service.core.model import VersionBatch
 from service.core.prepare import PredictionBatch, Prepared
 from service.core.stretch import Stretch
@@ -104,6 +105,7 @@ def _outcomes(stretch: Stretch, result: JoinResult) -> dict[int, Outcomes]:
         segments=predictions["segments"].astype(np.int64),
         probabilities=[joined.extras[row] for row in rows.tolist()],
     )
+    columns = columns._replace(packed=packed_outcomes(columns))
     return {place: columns.part(start, stop) for place, start, stop in groups.shares}
 
 

@@ -85,18 +85,19 @@ class Outcomes(NamedTuple):
     segments: Int
     probabilities: list[bytes | None]
     """float64 vectors in class-code order, as bytes; None where absent."""
+    packed: NDArray[np.void] | None = None
+    """The same once more, as a window of outcomes keeps them, but for the loss; None: to be packed there."""
 
     def part(self, start: int, stop: int) -> "Outcomes":
         """Give the rows from start to before stop."""
         rows = slice(start, stop)
-        return Outcomes._make([column[rows] for column in self])
+        return Outcomes._make([None if column is None else column[rows] for column in self])
 
     def where(self, keep: Bool) -> "Outcomes":
         """Give the rows that are to be kept."""
-        rows = np.flatnonzero(keep).tolist()
-        return Outcomes._make(
-            [column[row] for row in rows] if isinstance(column, list) else column[keep] for column in self
-        )
+        probabilities = [self.probabilities[row] for row in np.flatnonzero(keep).tolist()]
+        columns = [None if column is None or isinstance(column, list) else column[keep] for column in self]
+        return Outcomes._make(columns)._replace(probabilities=probabilities)
 
 
 class Corrections(NamedTuple):

@@ -35,8 +35,12 @@ class VersionBatch(NamedTuple):
     @property
     def first_sequence(self) -> int:
         """Number of its first record."""
-        parts = (self.predictions, self.outcomes, self.corrections)
-        return min(int(part.sequence[0]) for part in parts if part is not None)
+        return min([int(part.sequence[0]) for part in self if part is not None])
+
+    @property
+    def first_watermark_ms(self) -> int:
+        """Watermark at its first record."""
+        return min([int(part.watermark_ms[0]) for part in self if part is not None])
 
 
 class ModelMonitor:
@@ -87,7 +91,8 @@ class ModelMonitor:
             findings += version.observe_predictions(batch.predictions)
         if batch.outcomes is not None:
             findings += version.observe_labels(batch.outcomes)
-        findings.sort(key=lambda finding: finding.sequence)
+        if len(findings) > 1:
+            findings.sort(key=lambda finding: finding.sequence)
         waiting = deque(findings)
         for outcomes, correction in _cut_at(batch.outcomes, batch.corrections):
             if outcomes is not None:
@@ -100,9 +105,7 @@ class ModelMonitor:
 
     def _wake(self, model_version: str, batch: VersionBatch) -> None:
         self._active.add(model_version)
-        parts = (batch.predictions, batch.outcomes, batch.corrections)
-        began = min(int(part.watermark_ms[0]) for part in parts if part is not None)
-        due_ms = (began // self._interval_ms + 1) * self._interval_ms
+        due_ms = (batch.first_watermark_ms // self._interval_ms + 1) * self._interval_ms
         # The first event counts, of whichever version: those of a stretch come version by version.
         if self._snapshot_due_ms is None or due_ms < self._snapshot_due_ms:
             self._snapshot_due_ms = due_ms

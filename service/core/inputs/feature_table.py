@@ -107,7 +107,7 @@ class FeatureTable:
             if self._get_unwatched is not None:
                 deque(map(self._get_unwatched, events), maxlen=0)
             packed = b"".join(starmap(self._pack, map(self._get_numeric, events)))
-            columns = [list(map(itemgetter(self.names[feature]), events)) for feature in self._categorical]
+            columns = [list(map(get, events)) for get in self._get_categories]
         except (KeyError, TypeError, OverflowError, struct.error):
             return None  # null, no features, wrong type or other names: the other path looks at each row
         return self._assemble(packed, columns, len(events))
@@ -222,6 +222,7 @@ class FeatureTable:
         names = [self.names[index] for index in self._numeric]
         self._pack: Callable[..., bytes] = struct.Struct(f"{len(names)}d").pack
         self._get_numeric = _row_getter(names)
+        self._get_categories = [itemgetter(self.names[index]) for index in self._categorical]
         self._wanted = np.array([self._is_wanted(name) for name in self._names], dtype=np.bool_)
         watched = set(self.names)
         unwatched = [name for name in self._known if name not in watched]

@@ -292,10 +292,18 @@ def _key(number: int) -> str:
     return f"outcomes-{number:010d}"
 
 
-def _packed_rows(outcomes: Outcomes, losses: Float) -> NDArray[np.void]:
+def packed_outcomes(outcomes: Outcomes) -> NDArray[np.void]:
+    """Give the outcomes as a window keeps them, the loss not filled in: at once for many versions, for speed."""
     rows = np.empty(outcomes.sequence.size, dtype=OUTCOME_ROW)
     for name in OUTCOME_ROW.names or ():
-        rows[name] = losses if name == "loss" else getattr(outcomes, name)
+        if name != "loss":
+            rows[name] = getattr(outcomes, name)
+    return rows
+
+
+def _packed_rows(outcomes: Outcomes, losses: Float) -> NDArray[np.void]:
+    rows = packed_outcomes(outcomes) if outcomes.packed is None else outcomes.packed.copy()
+    rows["loss"] = losses
     return rows
 
 
