@@ -13,6 +13,7 @@ from service.core.findings import Finding
 LIMIT_SUBJECT = "max_incidents"
 """Subject of the operational incident that says: causes are no longer tracked, the bound of incidents is reached."""
 MODELS_SUBJECT = "max_models"
+UNPREDICTED_SUBJECT = "max_unpredicted_models"
 """Subject of the operational incident that says: events of further models and versions are dead letters."""
 FINE_TUNING_SUBJECT = "fine_tuning"
 """Subject of the operational incident that says: fine-tuning was tried as often as allowed, people must act."""
@@ -200,6 +201,11 @@ _FIXED: dict[str, str] = {
         "Events of models and versions beyond the limit are dead letters (too_many). Find out who sends so many model "
         "ids (a request id in the field model_id or model_version?); raise core.max_models only if they are all real. "
         "Those that are watched keep their places until the state is rebuilt."
+    ),
+    UNPREDICTED_SUBJECT: (
+        "Labels of models without a prediction wait for one, and have taken all the room there is; those of further "
+        "models are dead letters (too_many) until their first prediction. Models with predictions are not touched. "
+        "Find out who sends labels of models that do not exist, or whose predictions go to another partition."
     ),
     "operational": (
         "A limit keeps memory bounded: what is beyond it is counted and not watched. Find out whether the input is "

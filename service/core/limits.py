@@ -2,14 +2,16 @@
 
 from typing import Final
 
-from detectors.protocol import State
+from detectors.protocol import State, StateError
 from schemas.outputs import Evidence
-from service.core.advice import MODELS_SUBJECT
+from service.core.advice import MODELS_SUBJECT, UNPREDICTED_SUBJECT
 from service.core.alerting import AlertPolicy
 from service.core.effects import Caused
 from service.core.findings import Finding, Level
 from service.core.roster import Roster
 from service.core.settings import CoreSettings
+
+_VERSION: Final = 2
 
 ALL: Final = "(all)"
 """Model and version of an alert that is about the whole task."""
@@ -34,30 +36,45 @@ def limit_finding(name: str, hits: int, sequence: int, now_ms: int) -> Finding:
 
 
 class TaskLimits:
-    """The limit that no model's own policy can tell of: how many models there are."""
+    """The limits that no model's own policy can tell of: how many models there are."""
 
     def __init__(self, settings: CoreSettings) -> None:
         self._max_models = settings.max_models
+        self._max_unpredicted = settings.max_unpredicted_models
         self._alerts = AlertPolicy(ALL, settings.default.alerts)
-        self._told = False
+        self._told: set[str] = set()
 
     def tick(self, now_ms: int, sequence: int, roster: Roster) -> list[Caused]:
         """Tell, once, that events were refused before the record with this number. Call it at each tick."""
         transitions = self._alerts.tick(now_ms)
-        if not self._told and roster.first_refused is not None and roster.first_refused < sequence:
-            self._told = True
-            summary = f"{self._max_models:,} models or versions are watched; events of further ones are dead letters"
-            finding = _finding(MODELS_SUBJECT, self._max_models, self._max_models, summary, sequence, now_ms)
-            transitions += self._alerts.advance(finding, ALL)
+        for subject, first_refused, limit, what in (
+            (MODELS_SUBJECT, roster.first_refused, self._max_models, "models or versions are watched; events"),
+            (
+                UNPREDICTED_SUBJECT,
+                roster.first_label_refused,
+                self._max_unpredicted,
+                "models have labels alone; labels",
+            ),
+        ):
+            if subject not in self._told and first_refused is not None and first_refused < sequence:
+                self._told.add(subject)
+                summary = f"{limit:,} {what} of further ones are dead letters"
+                finding = _finding(subject, limit, limit, summary, sequence, now_ms)
+                transitions += self._alerts.advance(finding, ALL)
         return [Caused(sequence, transition.alert) for transition in transitions]
 
     def snapshot(self) -> State:
         """Give it as plain data."""
-        return {"version": 1, "told": self._told, "alerts": self._alerts.snapshot()}
+        return {"version": _VERSION, "told": sorted(self._told), "alerts": self._alerts.snapshot()}
 
     def restore(self, state: State) -> None:
         """Take over a snapshot."""
-        self._told = state["told"]
+        if state["version"] > _VERSION:
+            raise StateError(f"$.version: {state['version']} is newer than {_VERSION}, which this program reads")
+        told = state["told"]
+        if state["version"] == 1:  # knew one limit, and whether it was told
+            told = [MODELS_SUBJECT] if told else []
+        self._told = set(told)
         self._alerts.restore(state["alerts"])
 
 

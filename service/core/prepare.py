@@ -5,7 +5,7 @@ are the same wherever batches were cut. That is the slow path; all else is whole
 """
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -208,12 +208,9 @@ def _places(predictions: _Rows, labels: _Rows, roster: Roster) -> tuple[Int, Int
     for number, role, row in sorted(new):
         if role is Role.PREDICTIONS:
             event = predictions.events[row]
-            place = versions[row] = roster.add_version(VersionKey(event.model_id, event.model_version), number)
+            versions[row] = roster.add_version(VersionKey(event.model_id, event.model_version), number)
         else:
-            model = roster.add_model(labels.events[row].model_id, number)
-            place = models[row] = None if model is None else model.place
-        if place is None:
-            roster.refuse(number)
+            models[row] = roster.add_unpredicted(labels.events[row].model_id, number)
     return _as_places(versions), _as_places(models)
 
 
@@ -224,11 +221,17 @@ def _as_places(places: list[int | None]) -> Int:
         return np.array([-1 if place is None else place for place in places], dtype=np.int64)
 
 
+_TOO_MANY: Final = {
+    Role.PREDICTIONS: "more models or versions than core.max_models",
+    Role.LABELS: "more models without a prediction than core.max_unpredicted_models",
+}
+
+
 def _watched(rows: _Rows, places: Int, role: Role, topics: TaskTopics, dead: list[Caused]) -> tuple[_Rows, Int]:
     watched = places >= 0
     if watched.all():
         return rows, places
-    why = "more models or versions than core.max_models"
+    why = _TOO_MANY[role]
     _bury(rows, ~watched, role, topics, dead, ("too_many", f"$.model_id: {why}", "$.model_id"))
     return rows.where(watched), places[watched]
 

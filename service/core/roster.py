@@ -71,10 +71,15 @@ class Roster:
         self.versions: list[VersionKey] = []
         self._model_places: dict[str, int] = {}
         self._version_places: dict[VersionKey, int] = {}
+        self._unpredicted: set[str] = set()
+        """Models that only labels have named so far. They have room of their own: whoever sends labels of models that
+        do not exist must not take the places of those that do."""
         self.refused_total = 0
-        """Events of models or versions beyond `max_models`."""
+        """Events of models or versions for which there was no room."""
         self.first_refused: int | None = None
-        """Number of the first of them in the task."""
+        """Number of the first prediction among them in the task."""
+        self.first_label_refused: int | None = None
+        """Number of the first label among them."""
 
     def model(self, model_id: str) -> Model | None:
         """Find a model."""
@@ -101,33 +106,44 @@ class Roster:
         return [places.get(event.model_id) for event in events]
 
     def add_version(self, key: VersionKey, sequence: int) -> int | None:
-        """Give a version, first named by the record with this number, a place; None when there is no room."""
+        """Give a version, first named by the record with this number, a place; None when there is no room.
+
+        Numbers of a step must not fall, here and in `add_unpredicted`.
+        """
         known = self._version_places.get(key)
         if known is not None:
             return known
-        if len(self.versions) >= self._settings.max_models or self.add_model(key.model_id, sequence) is None:
+        # Each model with a prediction has a version, so this bounds how many of those there are as well.
+        if len(self.versions) >= self._settings.max_models:
+            self.refused_total += 1
+            if self.first_refused is None:
+                self.first_refused = sequence
             return None
+        self._unpredicted.discard(key.model_id)
+        if key.model_id not in self._model_places:
+            self._add_model(key.model_id, sequence)
         self._version_places[key] = len(self.versions)
         self.versions.append(key)
         return len(self.versions) - 1
 
-    def add_model(self, model_id: str, sequence: int) -> Model | None:
-        """Give a model, first named by the record with this number, a place; None when there is no room."""
+    def add_unpredicted(self, model_id: str, sequence: int) -> int | None:
+        """Give the model of a label a place, also before its first prediction; None when there is no room."""
         place = self._model_places.get(model_id)
         if place is not None:
-            return self.models[place]
-        if len(self.models) >= self._settings.max_models:
+            return place
+        if len(self._unpredicted) >= self._settings.max_unpredicted_models:
+            self.refused_total += 1
+            if self.first_label_refused is None:
+                self.first_label_refused = sequence
             return None
-        profile = self._settings.profile(model_id)
-        self._model_places[model_id] = len(self.models)
-        self.models.append(Model(model_id, len(self.models), profile, profile.problem, sequence))
-        return self.models[-1]
+        self._unpredicted.add(model_id)
+        return self._add_model(model_id, sequence)
 
-    def refuse(self, sequence: int) -> None:
-        """Count an event for which there was no room; numbers of a step must not fall."""
-        self.refused_total += 1
-        if self.first_refused is None:
-            self.first_refused = sequence
+    def _add_model(self, model_id: str, sequence: int) -> int:
+        profile, place = self._settings.profile(model_id), len(self.models)
+        self._model_places[model_id] = place
+        self.models.append(Model(model_id, place, profile, profile.problem, sequence))
+        return place
 
     def snapshot(self) -> dict[str, object]:
         """Give names and tables as plain data."""
@@ -145,6 +161,7 @@ class Roster:
             "versions": [list(key) for key in self.versions],
             "refused_total": self.refused_total,
             "first_refused": self.first_refused,
+            "first_label_refused": self.first_label_refused,
         }
 
     def restore(self, state: dict[str, object]) -> None:
@@ -153,6 +170,7 @@ class Roster:
         versions: list[tuple[str, str]] = state["versions"]  # type: ignore[assignment]
         self.refused_total = int(state["refused_total"])  # type: ignore[call-overload]
         self.first_refused = state["first_refused"]  # type: ignore[assignment]
+        self.first_label_refused = state.get("first_label_refused")  # type: ignore[assignment]
         for place, (model_id, problem, names, overflowed, segments) in enumerate(models):
             self._model_places[model_id] = place
             self.models.append(Model(model_id, place, self._settings.profile(model_id), problem))
@@ -162,3 +180,4 @@ class Roster:
             key = VersionKey(model_id, version)
             self._version_places[key] = place
             self.versions.append(key)
+        self._unpredicted = self._model_places.keys() - {key.model_id for key in self.versions}

@@ -381,6 +381,13 @@ class CoreSettings(Settings, frozen=True):
     max_models: Annotated[
         Count, Meta(description="model versions watched per task; events of further ones are dead letters")
     ] = 10_000
+    max_unpredicted_models: Annotated[
+        Count,
+        Meta(
+            description="models per task of which there are labels and no prediction yet; labels of further ones are "
+            "dead letters"
+        ),
+    ] = 1_000
     dead_letter_payload_bytes: Annotated[
         int, Meta(ge=0, le=100_000, description="bytes of a bad record kept in its dead letter")
     ] = 1024

@@ -134,7 +134,10 @@ class Task:
         labels = slice(stretch.first_label, stretch.first_label + len(duplicate))
         models, numbers = prepared.labels.place[labels][duplicate], prepared.labels.sequence[labels][duplicate]
         for place in np.unique(models).tolist():
-            self._model(self.roster.models[place].model_id).count_duplicate_labels(numbers[models == place])
+            monitor = self.models.get(self.roster.models[place].model_id)
+            if monitor is not None:  # else there is no version that it could be put down to
+                self._changed.add(self.roster.models[place].model_id)
+                monitor.count_duplicate_labels(numbers[models == place])
 
     # ------------------------------------------------------------------------------------ timers and commands
 

@@ -46,6 +46,7 @@ SETTINGS = CoreSettings(
     join=JoinSettings(max_entries=5000, label_horizon_ms=600_000, orphan_horizon_ms=60_000),
     tick_ms=60_000,
     max_models=24,
+    max_unpredicted_models=24,
     max_record_bytes=65_536,
 )
 

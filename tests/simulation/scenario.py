@@ -133,4 +133,5 @@ def _core(rng: random.Random) -> CoreSettings:
         allowed_lateness_ms=rng.choice((0, 3000)),
         tick_ms=rng.choice((2000, 6000)),
         max_models=rng.choice((2, 10_000)),
+        max_unpredicted_models=rng.choice((1, 1_000)),
     )
