@@ -117,8 +117,8 @@ def recovery_merges_the_steps_of_a_cut(patch: Patch) -> None:
 def a_step_cut_by_an_idle_input_is_not_recorded(patch: Patch) -> None:
     original = Ledger.record
 
-    def record(self: Ledger, result: Any) -> None:
-        original(self, result._replace(forced=False))
+    def record(self: Ledger, result: Any, took_s: float) -> None:
+        original(self, result._replace(forced=False), took_s)
 
     patch.setattr(Ledger, "record", record)
 
