@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ FAULT_S = 6.0
 """What a fault takes, for the pace of the producers. It was 3 to 8 s."""
 RECOVERY_LIMIT_S = 120.0
 DRAIN_LIMIT_S = 180.0
+SAY_EVERY = 20
+"""Faults between two lines about how far the run is."""
 HASTE = 0.25
 """Share of faults that are followed by the next one before the tasks have recovered."""
 
@@ -149,6 +152,8 @@ class ChaosRun:
             await self._acts[kind]()
             self._done[kind] += 1
             self._left -= 1
+            if self._left and self._left % SAY_EVERY == 0:
+                sys.stderr.write(f"{sum(self._done.values())} faults, {self._left} to come\n")
             self._measure(kind, began)
             if self._rng.random() >= HASTE:
                 await asyncio.gather(*self._pending)

@@ -109,6 +109,7 @@ async def send(producer: AIOKafkaProducer, plans: Sequence[Sequence[Batch]]) -> 
             refused.result()
         raise
     delivered = asyncio.gather(*sent)
+    delivered.add_done_callback(_look_at)
     try:
         if refused is not None and not delivered.done():
             await asyncio.wait({delivered, refused}, return_when=asyncio.FIRST_COMPLETED)
@@ -117,6 +118,12 @@ async def send(producer: AIOKafkaProducer, plans: Sequence[Sequence[Batch]]) -> 
         await delivered
     finally:
         delivered.cancel()
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Take note of how a future ended that nobody may await any more, or asyncio logs it as an error."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def discard(producer: AIOKafkaProducer, limit_ms: int) -> None:
