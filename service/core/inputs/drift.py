@@ -24,7 +24,7 @@ from service.core.columns import Bool, Float
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import Block, BlockStart
 from service.core.inputs.levels import Schema, describe_columns, summarise_drift, usable
-from service.core.inputs.loss_by_bin import LossByBin, LossSample
+from service.core.inputs.loss_by_bin import BlockSample, LossByBin
 from service.core.inputs.versions import require_version
 from service.core.inputs.window import BlockWindow, Recovery, mask_to_list
 from service.core.settings import FeatureDriftSettings
@@ -113,18 +113,20 @@ class DriftMonitor:
         """Columns and bins of the reference; zero where there is none."""
         return (0, 0) if self._histogram is None else (len(self._active), self._histogram.width)
 
-    def observe(self, block: Block, schema: Schema, sample: LossSample | None = None) -> list[Finding]:
+    def observe(
+        self, block: Block, schema: Schema, sample: BlockSample | None = None, losses: LossByBin | None = None
+    ) -> list[Finding]:
         """Judge one whole block. Columns behind the reference's are not looked at.
 
-        `sample`: how the loss went by bin up to the block's end, where that is known; it takes the block up too.
+        `losses`: how the loss went by bin, where that is known; the block's sample is added to it.
         """
         if self._histogram is None or not len(self._active):
             return []
         bins = self.bins_of(block.rows)
         counts = self._histogram.count_bins(bins)
-        if sample is not None:
-            sample.losses.insert(sample.offsets, bins)
-        self._losses = None if sample is None else sample.losses
+        if sample is not None and losses is not None:
+            losses.insert(sample, bins)
+        self._losses = losses
         self._starts.append(block.start)
         self._blocks += 1
         self._window.add(counts)

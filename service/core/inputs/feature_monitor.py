@@ -9,7 +9,7 @@ from service.core.findings import Finding
 from service.core.inputs.blocks import Block, PendingRows, RowTimes
 from service.core.inputs.drift import DriftMonitor
 from service.core.inputs.feature_table import FeatureTable
-from service.core.inputs.loss_by_bin import LossByBin, LossSample
+from service.core.inputs.loss_by_bin import BlockSample, LossByBin
 from service.core.inputs.quality import QualityMonitor
 from service.core.inputs.quality_reference import reference_from_state, reference_to_state
 from service.core.inputs.versions import require_version
@@ -92,14 +92,14 @@ class FeatureMonitor:
         return len(features)
 
     def _judge(self, block: Block) -> list[Finding]:
-        sample = LossSample(self._losses, np.concatenate(self._offsets))
+        sample = BlockSample(np.concatenate(self._offsets), block.end.sequence)
         self._offsets.clear()
-        self._losses.settle(block.end.sequence)
         if block.number > 0:
-            return self._drift.observe(block, self.table, sample) + self._quality.observe(block, self.table)
+            found = self._drift.observe(block, self.table, sample, self._losses)
+            return found + self._quality.observe(block, self.table)
         self._learn(block.rows)
         if self._drift.is_ready:
-            self._losses.insert(sample.offsets, self._drift.bins_of(block.rows))
+            self._losses.insert(sample, self._drift.bins_of(block.rows))
         return []
 
     def note_outcomes(self, outcomes: Outcomes, problem: ResolvedProblem) -> None:

@@ -34,12 +34,14 @@ CELLS: Final = 16_384
 MIN_ROWS, MAX_ROWS = 64, 512
 """Predictions that may wait, whatever the number of features: below 64 a sample says nothing."""
 MIN_EXPONENT: Final = 3
-"""One prediction in 2^3 is sampled at most: its cost is then an eighth of 1.5 us."""
+"""One prediction in 2^3 is sampled at most. All of this then costs .35 us a prediction of 20 features."""
 _MAX_EXPONENT: Final = 60
 MIN_OUTCOMES: Final = 100
 """Sampled outcomes before anything is said."""
 _PRIOR: Final = 5.0
 """Outcomes of average loss that each bin is credited with, so that a bin of two does not speak for itself."""
+GROUP: Final = 4
+"""Blocks that are taken up together: a quarter of the cost, and sums that are three blocks behind at most."""
 _MAX_QUEUE: Final = 512
 """Outcomes that are put by before they are looked at together: 16 kB."""
 _OVERDUE: Final = 4
@@ -62,23 +64,28 @@ class _Waiting(NamedTuple):
         return _Waiting._make(column[rows] for column in self)
 
 
-class LossSample(NamedTuple):
-    """Where a block is taken up, and the offsets of all its rows."""
+class BlockSample(NamedTuple):
+    """What is known of a block beside its rows."""
 
-    losses: "LossByBin"
     offsets: Int
+    """Of all its predictions."""
+    sequence: int
+    """Number of the record that made it whole."""
 
 
 class LossByBin:
     """Sums of the loss by feature and bin, over sampled outcomes of one model version.
 
-    No result depends on when outcomes are looked at, as long as those up to a block's end come before the block.
-    Memory: 8 bytes twice per feature and bin, and `CELLS` cells (MIN_ROWS rows at least).
+    No result depends on when outcomes are looked at, as long as those up to the end of a group of blocks come before
+    the group. Memory: 8 bytes twice per feature and bin, `CELLS` cells (MIN_ROWS rows at least), and an eighth of the
+    rows of three blocks.
     """
 
     def __init__(self) -> None:
         self._queue: list[_Waiting] = []
         self._queued = 0
+        self._is_thinned = False
+        """The queue is one piece, of outcomes that may be in the sample."""
         self._noted = -1
         self._early_offsets: Int = np.empty(0, np.int64)
         self._early_losses: Float = np.empty(0)
@@ -91,6 +98,9 @@ class LossByBin:
         self._sum: Float = np.zeros(shape)
         self._codes: NDArray[np.unsignedinteger] = np.empty((0, shape[0]), _dtype_of(shape[1]))
         self._offsets: Int = np.empty(0, np.int64)
+        self._held_codes = self._codes
+        self._held_offsets = self._offsets
+        self._held_blocks = 0
         self._exponent = MIN_EXPONENT
         self._last = -1
         """Offset of the newest prediction whose features are known."""
@@ -117,19 +127,24 @@ class LossByBin:
             outcomes.actual.copy(),
         )
         self._queue.append(waiting)
+        self._is_thinned = False
         self._queued += len(outcomes.sequence)
 
     def settle(self, sequence: int | None = None) -> None:
         """Look at the outcomes up to the record with this number; None: at all."""
         if not self._queue:
             return
-        waiting = _Waiting._make(np.concatenate(columns) for columns in zip(*self._queue, strict=True))
-        waiting = waiting.at(_is_sampled(waiting.offset, MIN_EXPONENT))
-        end = len(waiting.sequence) if sequence is None else int(waiting.sequence.searchsorted(sequence, side="right"))
-        self._take(waiting.at(slice(end)))
-        rest = waiting.at(slice(end, None))
-        self._queued = len(rest.sequence)
-        self._queue = [rest] if self._queued else []
+        if not self._is_thinned:
+            whole = _Waiting._make(np.concatenate(columns) for columns in zip(*self._queue, strict=True))
+            self._queue = [whole.at(_is_sampled(whole.offset, MIN_EXPONENT))]
+            self._is_thinned = True
+        (waiting,) = self._queue
+        count = len(waiting.sequence)
+        end = count if sequence is None else int(waiting.sequence.searchsorted(sequence, side="right"))
+        if end:
+            self._take(waiting.at(slice(end)))
+        self._queued = count - end
+        self._queue = [waiting.at(slice(end, None))] if end < count else []
 
     def _take(self, outcomes: _Waiting) -> None:
         losses = np.minimum(loss(self._problem, outcomes.predicted, outcomes.actual), _LARGEST)
@@ -142,8 +157,13 @@ class LossByBin:
             left = np.ones(len(self._offsets), np.bool_)
             left[found] = False
             self._keep(left)
+        if not known.all():
+            self._keep_early(offsets[~known], losses[~known])
+
+    def _keep_early(self, offsets: Int, losses: Float) -> None:
+        """Let outcomes wait for the features of their predictions, whose block is not whole."""
         room = MAX_ROWS - len(self._early_offsets)
-        early = np.flatnonzero(~known & _is_sampled(offsets, self._exponent))
+        early = np.flatnonzero(_is_sampled(offsets, self._exponent))
         self.dropped += max(len(early) - room, 0)
         self._early_offsets = np.concatenate((self._early_offsets, offsets[early[:room]]))
         self._early_losses = np.concatenate((self._early_losses, losses[early[:room]]))
@@ -164,19 +184,26 @@ class LossByBin:
 
     # -- predictions
 
-    def insert(self, offsets: Int, bins: Counts) -> None:
-        """Let the sampled of a block's predictions, shape (n,), and their bins, (n, F), wait for the label.
+    def insert(self, sample: BlockSample, bins: Counts) -> None:
+        """Let the sampled of a block's predictions, and their bins of all rows, shape (n, F), wait for the label."""
+        sampled = np.flatnonzero(_is_sampled(sample.offsets, MIN_EXPONENT))
+        self._held_offsets = np.concatenate((self._held_offsets, sample.offsets[sampled]))
+        self._held_codes = np.concatenate((self._held_codes, bins[sampled].astype(self._codes.dtype)))
+        self._held_blocks += 1
+        if self._held_blocks == GROUP:
+            self.settle(sample.sequence)
+            self._release(int(sample.offsets[-1]))
 
-        Outcomes up to the block's end must have been settled.
-        """
-        self._last = last = int(offsets[-1])
-        sampled = np.flatnonzero(_is_sampled(offsets, MIN_EXPONENT))
-        offsets, rows = offsets[sampled], bins[sampled].astype(self._codes.dtype)
-        due = self._early_offsets <= last
-        found = self._matched(self._early_offsets[due], self._early_losses[due], offsets, rows)
-        self._early_offsets, self._early_losses = self._early_offsets[~due], self._early_losses[~due]
+    def _release(self, last: int) -> None:
+        """Take up the group that is whole with the prediction at this offset."""
+        offsets, rows = self._held_offsets, self._held_codes
+        self._held_offsets, self._held_codes, self._held_blocks = offsets[:0], rows[:0], 0
+        self._last = last
         new = _is_sampled(offsets, self._exponent)
-        new[found] = False
+        if len(self._early_offsets):
+            due = self._early_offsets <= last
+            new[self._matched(self._early_offsets[due], self._early_losses[due], offsets, rows)] = False
+            self._early_offsets, self._early_losses = self._early_offsets[~due], self._early_losses[~due]
         self._offsets = np.concatenate((self._offsets, offsets[new]))
         self._codes = np.concatenate((self._codes, rows[new]))
         self._make_room()
@@ -224,6 +251,9 @@ class LossByBin:
             "sum": self._sum.astype("<f8").tobytes(),
             "offsets": self._offsets.astype("<i8").tobytes(),
             "codes": self._codes.astype(self._codes.dtype.newbyteorder("<")).tobytes(),
+            "held_offsets": self._held_offsets.astype("<i8").tobytes(),
+            "held_codes": self._held_codes.astype(self._codes.dtype.newbyteorder("<")).tobytes(),
+            "held_blocks": self._held_blocks,
             "exponent": self._exponent,
             "last": self._last,
             "longest": self._longest,
@@ -240,15 +270,20 @@ class LossByBin:
         try:
             self._count = np.frombuffer(state["count"], "<i8").astype(np.int64).reshape(columns, width)
             self._sum = np.frombuffer(state["sum"], "<f8").astype(np.float64).reshape(columns, width)
-            self._offsets = np.frombuffer(state["offsets"], "<i8").astype(np.int64)
-            codes = np.frombuffer(state["codes"], self._codes.dtype.newbyteorder("<"))
-            self._codes = codes.astype(self._codes.dtype).reshape(len(self._offsets), columns)
+            self._offsets, self._codes = self._rows(state["offsets"], state["codes"])
+            self._held_offsets, self._held_codes = self._rows(state["held_offsets"], state["held_codes"])
         except ValueError as error:
             raise StateError(f"$.loss_by_bin: {error}") from error
+        self._held_blocks = state["held_blocks"]
         self._exponent, self._last, self._longest = state["exponent"], state["last"], state["longest"]
         self._early_offsets = np.frombuffer(state["early_offsets"], "<i8").astype(np.int64)
         self._early_losses = np.frombuffer(state["early_losses"], "<f8").astype(np.float64)
         self.dropped = state["dropped"]
+
+    def _rows(self, offsets: bytes, codes: bytes) -> tuple[Int, NDArray[np.unsignedinteger]]:
+        places = np.frombuffer(offsets, "<i8").astype(np.int64)
+        rows = np.frombuffer(codes, self._codes.dtype.newbyteorder("<")).astype(self._codes.dtype)
+        return places, rows.reshape(len(places), self._codes.shape[1])
 
 
 def _dtype_of(width: int) -> type[np.unsignedinteger]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from detectors.protocol import StateError
 from service.core.columns import Outcomes
 from service.core.inputs.feature_monitor import FeatureMonitor
-from service.core.inputs.loss_by_bin import CELLS, MAX_ROWS, MIN_EXPONENT, LossByBin, _is_sampled
+from service.core.inputs.loss_by_bin import CELLS, MAX_ROWS, MIN_EXPONENT, BlockSample, LossByBin, _is_sampled
 from service.core.settings import DataQualitySettings, FeatureDriftSettings
 from tests.core.inputs.streams import part, predictions
 
@@ -58,8 +58,7 @@ def flow(delays, losses, codes, width, batch=BLOCK):
             by_bin.note(outcomes(at[rows], labelled[rows], losses[labelled[rows]]), "multiclass")
             fed = rows.stop
         if end <= count:
-            by_bin.settle(end * 1000 - 1000)
-            by_bin.insert(np.arange(end - BLOCK, end), codes[end - BLOCK : end])
+            by_bin.insert(BlockSample(np.arange(end - BLOCK, end), end * 1000 - 1000), codes[end - BLOCK : end])
     by_bin.settle()
     return by_bin
 
@@ -192,7 +191,8 @@ def test_outcomes_that_are_noted_twice_count_once():
 def test_a_huge_loss_is_capped_and_one_that_is_none_is_left_out():
     by_bin = LossByBin()
     by_bin.begin((1, 2))
-    by_bin.insert(np.arange(2_000), np.zeros((2_000, 1), np.int64))
+    for start in range(0, 2_000, 500):
+        by_bin.insert(BlockSample(np.arange(start, start + 500), start), np.zeros((500, 1), np.int64))
     rows = by_bin._offsets.copy()
     by_bin.note(outcomes(rows, rows, np.where(rows % 2, 1.7e308, np.nan)), "regression")
     by_bin.settle()
