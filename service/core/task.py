@@ -5,7 +5,7 @@ may fire (the watermark reaches a multiple of `tick_ms`) or a command applies. W
 monitor work on whole columns. Where a batch happens to end changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import numpy as np
@@ -189,6 +189,13 @@ class Task:
 
     def changed_state(self) -> dict[str, bytes | None]:
         """Give the entries that changed since the last call (None: removed). They count as stored from now on."""
+        return {name: entry for part in self.changed_parts() for name, entry in part.items()}
+
+    def changed_parts(self) -> Iterator[dict[str, bytes | None]]:
+        """Give them in parts of some hundred microseconds, between which the caller may do anything but step.
+
+        A thousand models take a second: too long for one who has to answer others meanwhile.
+        """
         header = {
             "sequence": self.sequence,
             "newest_ms": self._newest_ms,
@@ -198,9 +205,8 @@ class Task:
             "limits": self.limits.snapshot(),
             "models": list(self.models),
         }
-        changed = self._state.changes(header, self.join, self.models, self.roster, self._changed)
+        yield from self._state.changes(header, self.join, self.models, self.roster, self._changed)
         self._changed.clear()
-        return changed
 
     @classmethod
     def restore(
@@ -216,6 +222,20 @@ class Task:
 
         Raises CorruptStateError, NewerStateError or StateError that names the entry.
         """
+        *_, task = cls.restoring(settings, topics, positions, entries, spill=spill)
+        return task
+
+    @classmethod
+    def restoring(
+        cls,
+        settings: CoreSettings,
+        topics: TaskTopics,
+        positions: Positions,
+        entries: Mapping[str, bytes],
+        *,
+        spill: Spill | None = None,
+    ) -> Iterator[Self]:
+        """Do the same in parts of milliseconds: gives the task after each of them. Only at the end it is whole."""
         task = cls(settings, topics, positions, spill=spill)
         task._state.adopt(entries)
         header = read_entry(entries, "task", "task")
@@ -227,8 +247,10 @@ class Task:
         task.roster.restore(header["roster"])
         task.limits.restore(header["limits"])
         task.join = read_join(entries, settings.join, spill)
-        task.models = read_models(header["models"], task.roster, topics, entries)
-        return task
+        yield task
+        for model_id, monitor in read_models(header["models"], task.roster, topics, entries):
+            task.models[model_id] = monitor
+            yield task
 
 
 def _by_sequence(caused: Caused) -> int:

@@ -40,19 +40,23 @@ class TaskState:
         models: Mapping[str, ModelMonitor],
         roster: Roster,
         changed: Iterable[str],
-    ) -> dict[str, bytes | None]:
-        """Give all entries that changed (None: removed), the header always. They count as stored from now on."""
+    ) -> Iterator[dict[str, bytes | None]]:
+        """Give all entries that changed (None: removed), the header always, in parts: one for each model and one more.
+
+        They count as stored from then on.
+        """
         entries = self._put("task", "task", header)
         blocks = join.changed_blocks()
         entries.update((f"join/{key}", block) for key, block in blocks.blocks)
         entries.update((f"join/{key}", None) for key in blocks.vanished)
+        yield entries
         for model_id in sorted(changed):
             model = models[model_id]
-            entries.update(self._put(_model_entry(model_id), "model", model.snapshot()))
+            entries = self._put(_model_entry(model_id), "model", model.snapshot())
             for version in model.versions.values():
                 place = roster.place_of(model_id, version.model_version)
                 entries.update(self._version(f"version/{place}", version))
-        return entries
+            yield entries
 
     def _version(self, name: str, version: VersionMonitor) -> dict[str, bytes | None]:
         entries = self._put(name, "version", version.snapshot())
@@ -143,15 +147,14 @@ def read_join(entries: Mapping[str, bytes], settings: JoinSettings, spill: Spill
 
 def read_models(
     names: Iterable[str], roster: Roster, topics: TaskTopics, entries: Mapping[str, bytes]
-) -> dict[str, ModelMonitor]:
-    """Restore the models."""
+) -> Iterator[tuple[str, ModelMonitor]]:
+    """Restore the models, one after the other."""
     outcomes: dict[str, dict[str, dict[str, bytes]]] = {}
     for name in entries:
         version, found, rest = name.partition("/outcomes/")
         if found and "/parts/" not in rest:
             window, _, block = rest.partition("/")
             outcomes.setdefault(version, {}).setdefault(window, {})[block] = read_entry(entries, name, "outcomes")
-    models = {}
     for model_id in names:
         model = roster.model(model_id)
         if model is None:
@@ -162,10 +165,10 @@ def read_models(
         for model_version in state["versions"]:
             name = f"version/{roster.place_of(model_id, model_version)}"
             versions[model_version] = (read_entry(entries, name, "version"), outcomes.get(name, {}))
-        models[model_id] = ModelMonitor(model, topics)
+        monitor = ModelMonitor(model, topics)
         with blaming(f"model/{model_id} or one of its versions"):
-            models[model_id].restore(state, versions)
-    return models
+            monitor.restore(state, versions)
+        yield model_id, monitor
 
 
 def _below(entries: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:

@@ -4,7 +4,9 @@ The changelog is the truth about where a task stands; being assigned is only a r
 writer last owns it.
 """
 
+import asyncio
 import secrets
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import structlog
@@ -106,7 +108,7 @@ async def _restore(context: TaskContext, writer: Writer, recovered: Recovered, h
     await check_inputs(context.carrier, context.inputs, positions, reached, head.marks)
     # A4 restore the snapshot.
     with recovered.blaming():
-        task = Task.restore(context.core, context.task_topics, positions, recovered.entries, spill=context.spill)
+        task = await _restore_snapshot(context, positions, recovered.entries)
     marks = MarkBook(head.marks)
     reader = await context.carrier.reader(context.at(positions))
     number = head.number
@@ -122,6 +124,16 @@ async def _restore(context: TaskContext, writer: Writer, recovered: Recovered, h
     return Acquired(writer, reader, task, number, marks, len(recovered.cuts))
 
 
+async def _restore_snapshot(context: TaskContext, positions: Positions, entries: Mapping[str, bytes]) -> Task:
+    """Restore in parts: the heartbeat must not wait for a thousand models."""
+    parts = Task.restoring(context.core, context.task_topics, positions, entries, spill=context.spill)
+    task = next(parts)
+    for whole in parts:
+        task = whole
+        await asyncio.sleep(0)
+    return task
+
+
 async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkBook, cut: Cut) -> None:
     stands = task.intake.taken
     if stands != cut.start:
@@ -133,6 +145,7 @@ async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkB
             only = [context.inputs[role] for role in short]
             await read_some(context, reader, task, marks, wait_ms=1000, only=only)
         task.step_to(end)
+        await asyncio.sleep(0)
 
 
 def _check_head(context: TaskContext, head: Head) -> None:
@@ -171,5 +184,8 @@ async def state_records(
         await probe.close()
     owner, inputs = context.task_id.owner, context.topics.inputs
     head = Head(number, positions, steps_from, inputs, context.partitions, owner, marks.before(positions))
-    entries = entry_records(context.topics, context.task_id, task.changed_state())
+    entries: list[NewRecord] = []
+    for part in task.changed_parts():
+        entries += entry_records(context.topics, context.task_id, part)
+        await asyncio.sleep(0)
     return [*entries, head_record(context.topics, context.task_id, head)]
