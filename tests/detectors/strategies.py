@@ -101,7 +101,7 @@ def cuts() -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(1, 250), max_size=8)
 
 
-def feed(detector: Detector, values: Values, *, rebase: bool = True) -> list[int]:
+def feed(detector: Detector, values: Values | list[float], *, rebase: bool = True) -> list[int]:
     """Give all values through `update_many`, with a rebase after each drift; give the indices of the drifts."""
     drifts, taken = [], 0
     while taken < len(values):

@@ -62,6 +62,21 @@ def test_a_column_does_what_its_values_do_one_by_one(detector: Variant, data):
 @every
 @examples(6)
 @given(data=st.data())
+def test_a_few_plain_floats_do_what_an_array_of_them_does(detector: Variant, data):
+    values, size = data.draw(streams(detector.domain, most=detector.most)), data.draw(st.integers(1, 60))
+    rebase = data.draw(st.booleans())
+    column, lists, found = detector.new(), detector.new(), []
+    for start in range(0, len(values), size):
+        found += [start + i for i in feed(lists, values[start : start + size].tolist(), rebase=rebase)]
+    assert found == feed(column, values, rebase=rebase)
+    assert lists.snapshot() == column.snapshot()
+    assert lists.verdict() == column.verdict()
+    assert lists.update_many([]) == (0, lists.verdict().level)
+
+
+@every
+@examples(6)
+@given(data=st.data())
 def test_what_is_restored_at_any_cut_goes_on_as_if_nothing_had_happened(detector: Variant, data):
     values, cut = data.draw(streams(detector.domain, most=detector.most)), data.draw(st.integers(0, 700))
     first = detector.new()
@@ -125,6 +140,8 @@ def test_what_is_no_finite_number_is_refused_and_changes_nothing(detector: Varia
     for bad in (np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match=r"^\$\[2\]: expected"):
             subject.update_many(np.array([0.0, 1.0, bad, 1.0]))
+        with pytest.raises(ValueError, match=r"^\$\[2\]: expected"):
+            subject.update_many([0.0, 1.0, bad, 1.0])
         with pytest.raises(ValueError, match="expected"):
             subject.update(bad)
     assert packed(subject) == before
@@ -137,6 +154,8 @@ def test_a_value_outside_the_domain_is_refused_and_changes_nothing(detector: Var
     outside = {"bernoulli": 0.5, "unit": 1.5, "real": 1e76}[subject.domain]
     with pytest.raises(ValueError, match=r"^\$\[1\]: expected"):
         subject.update_many(np.array([0.0, outside]))
+    with pytest.raises(ValueError, match=r"^\$\[1\]: expected"):
+        subject.update_many([0.0, outside])
     with pytest.raises(ValueError, match="expected"):
         subject.update(outside)
     with pytest.raises(ValueError, match="shape"):
