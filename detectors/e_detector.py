@@ -147,7 +147,7 @@ class _EDetector:
                     self._following = Following(self._reference.count)
         while self._mixture is not None and taken < len(values):
             room = len(values) if self._following is None else self._following.room
-            part = values[taken : taken + room]
+            part = values[taken : taken + room] if taken or room < len(values) else values
             more, reached = self._mixture.advance(part)
             taken += more
             if self._following is not None:

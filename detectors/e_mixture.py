@@ -145,9 +145,10 @@ class EMixture:
         """
         taken = 0
         while taken < len(values):
-            rest = values[taken:]
+            rest = values[taken:] if taken else values
             if len(rest) < _FEW:
-                part = rest[: self._block - self.state.phase]
+                room = self._block - self.state.phase
+                part = rest if len(rest) <= room else rest[:room]
                 more, reached = self._advance_few(part if isinstance(part, list) else part.tolist())
             elif isinstance(rest, list):
                 more, reached = self.advance(np.array(rest))

@@ -86,7 +86,7 @@ class Outcomes(NamedTuple):
     probabilities: list[bytes | None]
     """float64 vectors in class-code order, as bytes; None where absent."""
     packed: NDArray[np.void] | None = None
-    """The same once more, as a window of outcomes keeps them, but for the loss; None: to be packed there."""
+    """The same once more, as a window of outcomes keeps them, with the loss of classes; None: to be packed there."""
 
     def part(self, start: int, stop: int) -> "Outcomes":
         """Give the rows from start to before stop."""

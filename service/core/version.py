@@ -151,8 +151,10 @@ class VersionMonitor:
 
     def feed(self, outcomes: Outcomes) -> LossFeed:
         """Begin to take outcomes into the window; see LossFeed. Those of failed calls have no loss and are left out."""
-        problem = self.window.problem
-        losses = loss(problem, outcomes.predicted, outcomes.actual)
+        if outcomes.packed is None or self._is_regression:
+            losses = loss(self.window.problem, outcomes.predicted, outcomes.actual)
+        else:
+            losses = outcomes.packed["loss"].copy()
         usable = np.isfinite(losses)
         if (unusable := len(usable) - int(np.count_nonzero(usable))) > 0:
             self.counts.add("unusable_outcomes", unusable)

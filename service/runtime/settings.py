@@ -74,7 +74,7 @@ class RuntimeSettings(Settings, frozen=True):
         Millis, Meta(description="an input at its end is waited for this long once, when another has records")
     ] = 100
     poll_ms: Annotated[int, Meta(ge=1, le=10_000, description="longest wait for records")] = 100
-    max_step_records: Annotated[int, Meta(ge=1, le=1_000_000, description="records a step takes at the most")] = 4_000
+    max_step_records: Annotated[int, Meta(ge=1, le=1_000_000, description="records a step takes at the most")] = 8_000
     max_buffered_records: Annotated[
         int, Meta(ge=1, description="records of one input that wait in memory; beyond it, it is not read")
     ] = 20_000

@@ -293,17 +293,22 @@ def _key(number: int) -> str:
 
 
 def packed_outcomes(outcomes: Outcomes) -> NDArray[np.void]:
-    """Give the outcomes as a window keeps them, the loss not filled in: at once for many versions, for speed."""
-    rows = np.empty(outcomes.sequence.size, dtype=OUTCOME_ROW)
-    for name in OUTCOME_ROW.names or ():
-        if name != "loss":
-            rows[name] = getattr(outcomes, name)
-    return rows
+    """Give the outcomes as a window of classes keeps them: at once for many versions, for speed."""
+    return _packed(outcomes, loss("multiclass", outcomes.predicted, outcomes.actual))
 
 
 def _packed_rows(outcomes: Outcomes, losses: Float) -> NDArray[np.void]:
-    rows = packed_outcomes(outcomes) if outcomes.packed is None else outcomes.packed.copy()
+    if outcomes.packed is None:
+        return _packed(outcomes, losses)
+    rows = outcomes.packed.copy()
     rows["loss"] = losses
+    return rows
+
+
+def _packed(outcomes: Outcomes, losses: Float) -> NDArray[np.void]:
+    rows = np.empty(outcomes.sequence.size, dtype=OUTCOME_ROW)
+    for name in OUTCOME_ROW.names or ():
+        rows[name] = losses if name == "loss" else getattr(outcomes, name)
     return rows
 
 
