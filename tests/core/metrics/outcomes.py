@@ -51,4 +51,4 @@ def random_vector(rng: np.random.Generator, max_classes: int) -> bytes:
 
 
 def cut(outcomes: Outcomes, start: int, stop: int) -> Outcomes:
-    return Outcomes(*(column[start:stop] for column in outcomes))
+    return outcomes.part(start, stop)
