@@ -198,7 +198,8 @@ class DriftMonitor:
     ) -> Evidence:
         chosen = mask_to_list(columns)
         change = self._change_block(verdict, columns)
-        contributions = self._contributions(block, schema, chosen, ratio, self._association(self._blocks - change))
+        association = self._association(block, self._blocks - change)
+        contributions = self._contributions(block, schema, chosen, ratio, association)
         start = self._start_of(change)
         statistic, threshold = contributions[0].statistic, contributions[0].threshold
         if self._settings.fixed_threshold is None:
@@ -238,11 +239,11 @@ class DriftMonitor:
             for column, value in zip(ranked, after, strict=True)
         )
 
-    def _association(self, since: int) -> Float | None:
+    def _association(self, block: Block, since: int) -> Float | None:
         """Give each column's association with the change in loss, by the blocks since the estimated change alone."""
         if self._losses is None or self._histogram is None:
             return None
-        return self._losses.association(self._histogram.counts, self._window.latest(since))
+        return self._losses.association(self._histogram.counts, self._window.latest(since), block.end.sequence)
 
     def _change_block(self, verdict: FeatureDrift, columns: Bool) -> int:
         """Say how many blocks came before the change of the column with the most evidence among these."""

@@ -227,11 +227,13 @@ class LossByBin:
 
     # -- what is told
 
-    def association(self, reference: Counts, now: Counts) -> Float | None:
+    def association(self, reference: Counts, now: Counts, sequence: int | None = None) -> Float | None:
         """Give the association of each feature with the change in loss, shape (F,); None while too little is known.
 
-        `reference` and `now` are counts of the windows, shape (F, width).
+        `reference` and `now` are counts of the windows, shape (F, width). It counts what is known of the outcomes up to
+        the record with the number `sequence`, whether they have been looked at or not.
         """
+        self.settle(sequence)
         if not self._count.size or self._count[0].sum() < MIN_OUTCOMES:
             return None
         mean = float(self._sum[0].sum() / self._count[0].sum())

@@ -6,7 +6,7 @@ from functools import cache
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detectors.protocol import StateError
@@ -14,7 +14,7 @@ from service.core.columns import Outcomes
 from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.loss_by_bin import CELLS, MAX_ROWS, MIN_EXPONENT, BlockSample, LossByBin, _is_sampled
 from service.core.settings import DataQualitySettings, FeatureDriftSettings
-from tests.core.inputs.streams import part, predictions
+from tests.core.inputs.streams import predictions
 
 SMALL = FeatureDriftSettings(reference_events=200, block_events=50, window_blocks=3)
 BLOCK = 100
@@ -137,9 +137,9 @@ LENGTH, LONGEST = 1_800, 300
 
 @cache
 def watched():
-    """Predictions of which feature a makes the loss and moves at 1,500; outcomes up to 300 records later."""
+    """Predictions of which feature a makes the loss and moves amid a group of blocks; outcomes up to 300 rows later."""
     rng = np.random.default_rng(3)
-    a = rng.normal(size=LENGTH) + 2.0 * (np.arange(LENGTH) >= 1_500)
+    a = rng.normal(size=LENGTH) + 2.0 * (np.arange(LENGTH) >= 1_400)
     b = rng.normal(size=LENGTH)
     events = [{"a": first, "b": second} for first, second in zip(a.tolist(), b.tolist(), strict=True)]
     sequence = 2 * (np.arange(LENGTH) + rng.integers(0, LONGEST, LENGTH)) + 1
@@ -155,10 +155,10 @@ def run(cuts, *, restart=False):
     for start, end in itertools.pairwise(bounds):
         rows = np.flatnonzero((labels.sequence >= start) & (labels.sequence < end))
         if len(rows):
-            monitor.note_outcomes(part(labels, rows[0], rows[-1] + 1), "multiclass")
+            monitor.note_outcomes(labels.part(rows[0], rows[-1] + 1), "multiclass")
         first, last = np.searchsorted(given.sequence, [start, end])
         if last > first:
-            findings += monitor.observe(part(given, first, last))
+            findings += monitor.observe(given.part(first, last))
         if restart:
             state = msgspec.msgpack.decode(msgspec.msgpack.encode(monitor.snapshot()))
             monitor = FeatureMonitor(SMALL, DataQualitySettings(enabled=False))
@@ -168,6 +168,8 @@ def run(cuts, *, restart=False):
 
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(1, LENGTH + LONGEST - 1), max_size=8))
+@example(list(range(90, LENGTH + LONGEST, 90)))
+@example(list(range(7, LENGTH + LONGEST, 7)))
 def test_cuts_and_restarts_change_neither_findings_nor_state(cuts):
     whole, findings = run([])
     top = findings[0].evidence[0].features[0]
