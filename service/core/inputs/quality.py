@@ -55,8 +55,8 @@ class QualityMonitor:
         self._block_events = block_events
         self._expected_events = expected_events
         self.reference: ReferenceQuality | None = None
-        self._alert_counts: Int = np.empty((len(PROBLEMS), 0), np.int64)
-        self._last: Int = self._alert_counts
+        self._known_alert_counts: Int | None = None
+        self._last: Int = np.empty((len(PROBLEMS), 0), np.int64)
         self._active: set[tuple[str, str]] = set()
 
     def learn(self, rows: Float, schema: Schema) -> None:
@@ -71,15 +71,24 @@ class QualityMonitor:
     def adopt(self, reference: ReferenceQuality) -> None:
         """Watch against a given reference."""
         self.reference = reference
-        self._alert_counts = alert_counts(
-            reference.counts,
-            reference.total,
-            self._block_events,
-            increase=self._settings.max_rate_increase,
-            error=min(self._block_events / self._expected_events, 0.5) / max(reference.counts.size, 1),
-        )
+        self._known_alert_counts = None
         self._last = np.zeros((len(PROBLEMS), 0), np.int64)
         self._active = set()
+
+    @property
+    def _alert_counts(self) -> Int:
+        """From which count on each problem is an alert; found when the first block asks, for a restore has no time."""
+        if self._known_alert_counts is None:
+            assert self.reference is not None  # noqa: S101  # a block is judged against one
+            counts = self.reference.counts
+            self._known_alert_counts = alert_counts(
+                counts,
+                self.reference.total,
+                self._block_events,
+                increase=self._settings.max_rate_increase,
+                error=min(self._block_events / self._expected_events, 0.5) / max(counts.size, 1),
+            )
+        return self._known_alert_counts
 
     def observe(self, block: Block, schema: Schema) -> list[Finding]:
         """Judge one whole block. The columns behind the reference's are new features."""
