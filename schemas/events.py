@@ -34,8 +34,9 @@ MAX_DIMENSION = 8_192
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
 ShortText = Annotated[str, Meta(max_length=MAX_ID_CHARS)]
 LongText = Annotated[str, Meta(max_length=4096)]
-# 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can write.
-EpochMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+MAX_EPOCH_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can write."""
+EpochMs = Annotated[int, Meta(ge=0, le=MAX_EPOCH_MS)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 ClassName = Annotated[str, Meta(max_length=MAX_CLASS_CHARS)]
 WholeNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

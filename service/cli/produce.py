@@ -180,7 +180,7 @@ def _outs(request: ProduceRequest, mapping: ColumnMapping, contents: Contents, t
                 outs.extend(_row(row, delay, request.only, tally, labelled=mapping.label is not None))
         yield outs
     if request.only != "predictions":
-        yield [_label(label) for _, label in delay.rest()]
+        yield [_label(label) for label in delay.rest()]
 
 
 def _row(row: GoodRow, delay: Delay, only: Only | None, tally: Tally, *, labelled: bool) -> Iterator[_Out]:
@@ -191,7 +191,7 @@ def _row(row: GoodRow, delay: Delay, only: Only | None, tally: Tally, *, labelle
         )
     if only != "predictions":
         tally.unlabelled_rows += labelled and mapped.label is None
-        yield from (_label(label) for _, label in delay.row(row.line, mapped))
+        yield from map(_label, delay.row(mapped.time_ms, mapped.label))
 
 
 def _label(label: Label) -> _Out:

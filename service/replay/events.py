@@ -12,7 +12,8 @@ import msgspec
 
 from schemas.codec import decode_labels, decode_predictions
 from service.replay.mapping import Mapped, RowError, RowMapper
-from service.replay.sources import BadRow, Row
+from service.replay.sources import BadRow, Row, Table
+from service.replay.tabular import Batch, TableMapper
 
 encode_input = msgspec.json.Encoder(order="sorted").encode
 """Five times as fast as the codec's own, which looks for numbers that are not finite. Here these become null, and the
@@ -49,6 +50,47 @@ def read_events(
     while chunk := list(islice(rows, chunk_rows)):
         yield _check([_encode(row, number + place, mapper) for place, row in enumerate(chunk)])
         number += len(chunk)
+
+
+def read_batches(
+    pieces: Iterator[Table | Row | BadRow], tables: TableMapper, mapper: RowMapper, *, limit: int | None = None
+) -> Iterator[Batch | list[GoodRow | BadRow]]:
+    """Give what `read_events` gives, and where it can be had so, the events of rows in columns."""
+    number = 0
+    for part in _parts(pieces, limit):
+        batch = tables.map(number, part) if isinstance(part, Table) else None
+        if batch is not None:
+            yield batch
+            number += len(batch.times_ms)
+            continue
+        rows = list(part.rows()) if isinstance(part, Table) else part
+        yield _check([_encode(row, number + place, mapper) for place, row in enumerate(rows)])
+        number += len(rows)
+
+
+def _parts(pieces: Iterator[Table | Row | BadRow], limit: int | None) -> Iterator[Table | list[Row | BadRow]]:
+    """Give tables and lists of at most CHUNK_ROWS rows, in all at most `limit`."""
+    left = float("inf") if limit is None else limit
+    loose: list[Row | BadRow] = []
+    for piece in pieces if left > 0 else ():
+        if isinstance(piece, Table):
+            if loose:
+                yield loose
+                loose = []
+            for part in piece.parts(CHUNK_ROWS):
+                if left > 0:
+                    yield part if left >= len(part.lines) else next(part.parts(int(left)))
+                left -= len(part.lines)
+        else:
+            loose.append(piece)
+            left -= 1
+            if len(loose) == CHUNK_ROWS:
+                yield loose
+                loose = []
+        if left <= 0:
+            break
+    if loose:
+        yield loose
 
 
 def _encode(row: Row | BadRow, number: int, mapper: RowMapper) -> _Encoded | BadRow:

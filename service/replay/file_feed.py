@@ -7,19 +7,18 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from schemas.events import Label, Prediction
+from schemas.events import MAX_EPOCH_MS, Label, Prediction
 from service.core.decode import decode_block
-from service.core.intake import Intake, Positions, Role
+from service.core.intake import Block, Intake, Positions, Role
 from service.core.settings import CoreSettings
 from service.replay.delay import EventDelay, TimeDelay
-from service.replay.events import GoodRow, encode_input, read_events
+from service.replay.events import MAX_RECORD_BYTES, GoodRow, encode_input, read_batches
 from service.replay.mapping import ColumnMapping, MappingError, RowMapper, check_columns
 from service.replay.sources import BadRow, Contents, Format, Source
+from service.replay.tabular import LABEL_BYTES, Batch, TableMapper
 
 FILE_END: Final = 1 << 60
 """The end of a range that goes to the end of the file: more rows than any file has."""
-
-ROWS_AT_ONCE: Final = 1_000
 
 
 class FileRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,8 +53,9 @@ class FileFeed:
             except MappingError:
                 self._source.__exit__(None, None, None)  # nobody gets the feed, so nobody else can close it
                 raise
-        mapper = RowMapper(mapping, texts=self._contents.texts)
-        self._rows = read_events(self._contents.rows, mapper, limit=request.limit, chunk_rows=ROWS_AT_ONCE)
+        texts, largest = self._contents.texts, min(core.max_record_bytes, MAX_RECORD_BYTES)
+        tables, mapper = TableMapper(mapping, largest, texts=texts), RowMapper(mapping, texts=texts)
+        self._chunks = read_batches(self._contents.pieces, tables, mapper, limit=request.limit)
         self._delay = (
             EventDelay(request.label_delay_events)
             if request.label_delay_ms is None
@@ -77,19 +77,25 @@ class FileFeed:
         """Offer the next rows, if nothing waits. Raises SourceError or DelayError."""
         if intake.buffered(Role.PREDICTIONS)[0] or self._ended:
             return
-        chunk = next(self._rows, None)
-        labels: list[Label] = []
+        chunk = next(self._chunks, None)
         if chunk is None:
             self._ended = True
-            labels = [label for _, label in self._delay.rest()]
-            self._offer(intake, Role.LABELS, [encode_input(label) for label in labels], labels)
-            return
+            self._offer_labels(intake, list(self._delay.rest()))
+        elif isinstance(chunk, Batch):
+            labels: list[Label] = []
+            for time_ms, label in zip(chunk.times_ms, chunk.labels, strict=True):
+                labels += self._delay.row(time_ms, label)
+            self._offer_checked(intake, Role.PREDICTIONS, chunk.predictions)
+            self._offer_labels(intake, labels)
+        else:
+            self._offer_rows(intake, chunk)
+
+    def _offer_rows(self, intake: Intake, chunk: Sequence[GoodRow | BadRow]) -> None:
         good = list(self._good(chunk))
-        for row in good:
-            labels.extend(label for _, label in self._delay.row(row.line, row.mapped))
-        values = [row.prediction for row in good if row.prediction is not None]
-        self._offer(intake, Role.PREDICTIONS, values, [row.mapped.prediction for row in good if row.mapped.prediction])
-        self._offer(intake, Role.LABELS, [encode_input(label) for label in labels], labels)
+        labels = [label for row in good for label in self._delay.row(row.mapped.time_ms, row.mapped.label)]
+        found = [(row.prediction, row.mapped.time_ms) for row in good if row.prediction is not None]
+        self._offer_encoded(intake, Role.PREDICTIONS, [value for value, _ in found], [time for _, time in found])
+        self._offer_labels(intake, labels)
 
     def _good(self, chunk: Sequence[GoodRow | BadRow]) -> Iterator[GoodRow]:
         for row in chunk:
@@ -98,19 +104,35 @@ class FileFeed:
             else:
                 self._refuse(row)
 
-    def _offer(self, intake: Intake, role: Role, values: list[bytes], events: Sequence[Prediction | Label]) -> None:
+    def _offer_labels(self, intake: Intake, labels: list[Label]) -> None:
+        # Each was checked with its row; but a delay may have moved it behind the last time that there is.
+        times = [label.event_time_ms for label in labels]
+        if max(times, default=0) <= MAX_EPOCH_MS and self._core.max_record_bytes >= LABEL_BYTES:
+            self._offer_checked(intake, Role.LABELS, labels)
+        else:
+            self._offer_encoded(intake, Role.LABELS, [encode_input(label) for label in labels], times)
+
+    def _offer_encoded(self, intake: Intake, role: Role, values: list[bytes], times: list[int]) -> None:
+        start, skip = self._place(intake, role, len(values))
+        if skip < len(values):
+            # A file knows no time of writing: that an event lies in the future of its record cannot be.
+            written = np.array(times[skip:], dtype=np.int64)
+            offsets, end = np.arange(start + skip, start + len(values)), start + len(values)
+            intake.offer(role, decode_block(role, offsets, written, values[skip:], end, self._core))
+
+    def _offer_checked(self, intake: Intake, role: Role, events: Sequence[Prediction | Label]) -> None:
+        start, skip = self._place(intake, role, len(events))
+        if skip < len(events):
+            times = np.array([event.event_time_ms for event in events[skip:]], dtype=np.int64)
+            offsets, end = np.arange(start + skip, start + len(events)), start + len(events)
+            # Bytes are counted by who fetches ahead; here nothing is offered before all was taken.
+            intake.offer(role, Block(offsets, times, times, list(events[skip:]), end, 0))
+
+    def _place(self, intake: Intake, role: Role, count: int) -> tuple[int, int]:
+        """Say where the next records stand, and how many of them a replay that was resumed has taken already."""
         start = self._given[role]
-        self._given[role] += len(values)
-        skip = max(intake.position(role) - start, 0)  # a replay that was resumed has taken these already
-        if skip >= len(values):
-            return
-        # A file knows no time of writing: that an event lies in the future of its record cannot be.
-        times = [event.event_time_ms for event in events[skip:]]
-        offsets = np.arange(start + skip, start + len(values))
-        block = decode_block(
-            role, offsets, np.array(times, dtype=np.int64), values[skip:], start + len(values), self._core
-        )
-        intake.offer(role, block)
+        self._given[role] += count
+        return start, max(intake.position(role) - start, 0)
 
     async def close(self) -> None:
         """Close the file."""

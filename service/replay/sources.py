@@ -7,7 +7,7 @@ useless (it is not there, has no header, is no Parquet) raises SourceError.
 import csv
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedReader, TextIOWrapper
@@ -36,6 +36,9 @@ MAX_LINE_CHARS = 16 << 20
 PARQUET_ROWS = 10_000
 """Rows that are taken from a Parquet file at once."""
 
+TABLE_ROWS = 1_000
+"""Rows that are made objects of at once."""
+
 COUNT_BYTES = 1 << 20
 
 
@@ -51,6 +54,26 @@ class Row(NamedTuple):
     cells: dict[str, Cell]
 
 
+class Table(NamedTuple):
+    """Consecutive rows, in columns."""
+
+    lines: Sequence[int]
+    """Of each row, as in Row."""
+    columns: dict[str, list[Cell]]
+
+    def parts(self, size: int) -> "Iterator[Table]":
+        """Cut it into tables of at most `size` rows."""
+        for start in range(0, len(self.lines), size):
+            part = slice(start, start + size)
+            yield Table(self.lines[part], {name: cells[part] for name, cells in self.columns.items()})
+
+    def rows(self) -> Iterator[Row]:
+        """Give them one by one."""
+        names = tuple(self.columns)
+        for line, cells in zip(self.lines, zip(*self.columns.values(), strict=True), strict=True):
+            yield Row(line, dict(zip(names, cells, strict=True)))
+
+
 class BadRow(NamedTuple):
     """A row that cannot be used, where it stands and why."""
 
@@ -64,13 +87,23 @@ class Contents:
 
     columns: tuple[str, ...] | None
     """In the file's order; None where every row says its own (JSON Lines)."""
-    rows: Iterator[Row | BadRow]
+    pieces: Iterator[Table | Row | BadRow]
+    """Of the file, in its order: tables where all rows have the same columns."""
     size: int
     """Of the whole file, in the unit of `done`."""
     done: Callable[[], int]
     """How much of it was read: bytes of the file, or rows."""
     texts: bool
     """Whether all cells are texts, so that numbers must be recognised."""
+
+    @property
+    def rows(self) -> Iterator[Row | BadRow]:
+        """Give what is left of the file, row by row."""
+        for piece in self.pieces:
+            if isinstance(piece, Table):
+                yield from piece.rows()
+            else:
+                yield piece
 
 
 class Source(AbstractContextManager[Contents]):
@@ -166,8 +199,28 @@ def _position(raw: IO[bytes]) -> Callable[[], int]:
     return lambda: 0 if raw.closed else raw.tell()
 
 
-def _read_csv(reader: Any, columns: tuple[str, ...]) -> Iterator[Row | BadRow]:
+def _read_csv(reader: Any, columns: tuple[str, ...]) -> Iterator[Table | BadRow]:
     width = len(columns)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    for cells in _csv_rows(reader):
+        if not isinstance(cells, BadRow) and len(cells) == width:
+            lines.append(reader.line_num)
+            rows.append(cells)
+            if len(rows) < TABLE_ROWS:
+                continue
+        if rows:
+            yield _transposed(lines, rows, columns)
+            lines, rows = [], []
+        if isinstance(cells, BadRow):
+            yield cells
+        elif len(cells) != width:
+            yield BadRow(reader.line_num, f"expected {width} cells, got {len(cells)}")
+    if rows:
+        yield _transposed(lines, rows, columns)
+
+
+def _csv_rows(reader: Any) -> Iterator[list[str] | BadRow]:
     while True:
         try:
             cells = next(reader, None)
@@ -176,10 +229,12 @@ def _read_csv(reader: Any, columns: tuple[str, ...]) -> Iterator[Row | BadRow]:
             continue
         if cells is None:
             return
-        if len(cells) == width:
-            yield Row(reader.line_num, dict(zip(columns, cells, strict=True)))
-        elif cells:  # an empty line is no row
-            yield BadRow(reader.line_num, f"expected {width} cells, got {len(cells)}")
+        if cells:  # an empty line is no row
+            yield cells
+
+
+def _transposed(lines: list[int], rows: list[list[str]], columns: tuple[str, ...]) -> Table:
+    return Table(lines, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
 
 
 def _read_jsonl(lines: Iterator[str]) -> Iterator[Row | BadRow]:
@@ -220,14 +275,22 @@ def _read_parquet(path: Path, raw: BufferedReader) -> Contents:
     columns = tuple(str(name) for name in table.schema_arrow.names)
     progress = [0]
 
-    def rows() -> Iterator[Row | BadRow]:
-        for batch in table.iter_batches(batch_size=PARQUET_ROWS):
-            cells = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            for place, row in enumerate(cells, progress[0] + 1):
-                yield Row(place, dict(zip(columns, row, strict=True)))
+    def tables() -> Iterator[Table]:
+        for batch in _slices(table.iter_batches(batch_size=PARQUET_ROWS)):
+            try:
+                cells = {name: column.to_pylist() for name, column in zip(columns, batch.columns, strict=True)}
+            except UnicodeDecodeError as error:
+                raise SourceError(f"{path}: a text is not UTF-8: {error}") from error
+            lines = range(progress[0] + 1, progress[0] + 1 + batch.num_rows)
             progress[0] += batch.num_rows
+            yield Table(lines, cells)
 
-    return Contents(columns, rows(), table.metadata.num_rows, lambda: progress[0], texts=False)
+    return Contents(columns, tables(), table.metadata.num_rows, lambda: progress[0], texts=False)
+
+
+def _slices(batches: Iterator[Any]) -> Iterator[Any]:
+    # Python objects of a whole batch would leave the cache before anybody looks at them.
+    return (batch.slice(start, TABLE_ROWS) for batch in batches for start in range(0, batch.num_rows, TABLE_ROWS))
 
 
 _MISSING = frozenset({"nan", "inf", "infinity"})

@@ -6,22 +6,21 @@ from hypothesis import strategies as st
 
 from schemas.events import Label
 from service.replay.delay import Delay, DelayError, EventDelay, TimeDelay
-from service.replay.mapping import Mapped
 
 
-def row(number: int, time_ms: int, *, labelled: bool = True) -> Mapped:
+def truth(number: int, time_ms: int, *, labelled: bool = True) -> Label | None:
     label = Label(prediction_id=str(number), model_id="m", label=1.0, event_time_ms=time_ms)
-    return Mapped(time_ms, None, label if labelled else None)
+    return label if labelled else None
 
 
 def play(delay: Delay, times: list[int], labelled: list[bool] | None = None) -> list[list[tuple[str, int]]]:
     """Give what comes after each row, and last what comes behind all."""
     flags = labelled or [True] * len(times)
     steps = [
-        [(label.prediction_id, label.event_time_ms) for _, label in delay.row(n, row(n, time_ms, labelled=flag))]
+        [(label.prediction_id, label.event_time_ms) for label in delay.row(time_ms, truth(n, time_ms, labelled=flag))]
         for n, (time_ms, flag) in enumerate(zip(times, flags, strict=True))
     ]
-    return [*steps, [(label.prediction_id, label.event_time_ms) for _, label in delay.rest()]]
+    return [*steps, [(label.prediction_id, label.event_time_ms) for label in delay.rest()]]
 
 
 def test_a_delay_in_events_counts_rows_and_takes_the_time_of_the_row_it_comes_with() -> None:
