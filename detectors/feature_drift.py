@@ -23,6 +23,7 @@ shifted by .2 deviations takes 3,800 events (median) with 1,000 in the reference
 200; by 1, one block.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -60,12 +61,15 @@ class FeatureDrift(NamedTuple):
     block_count: int
 
 
+MakeBank = Callable[[ReferenceHistogram, float, float], Bank]
+
+
 class FeatureDriftTest:
     """The e-detectors of all features of one model against one reference histogram.
 
     `expected_events_between_false_incidents` and `block_events` give A = their ratio, in blocks. A block with another
     number of events is valid too; then the budget counts blocks. `tolerance` widens each null: a share or mean
-    rank that moved by less is not drift.
+    rank that moved by less is not drift. `make_bank`: `bank_of`, or what remembers what it gave.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class FeatureDriftTest:
         block_events: int = 200,
         tolerance: float = 0.0,
         reference_confidence: float = 0.95,
+        make_bank: MakeBank = bank_of,
     ) -> None:
         """Raise ValueError for a parameter out of range or an empty reference."""
         _check(expected_events_between_false_incidents, block_events, tolerance, reference_confidence)
@@ -86,6 +91,7 @@ class FeatureDriftTest:
         self.tolerance = tolerance
         self.reference_confidence = reference_confidence
         self._reference = reference
+        self._make_bank = make_bank
         self._blocks_between = max(expected_events_between_false_incidents / block_events, 1.0)
         self.reset()
 
@@ -96,12 +102,14 @@ class FeatureDriftTest:
         That takes a millisecond, and a service that recovers a thousand models would wait for all of theirs before it
         reads its first record.
         """
-        return bank_of(self._reference, self.tolerance, 1.0 - self.reference_confidence)
+        return self._make_bank(self._reference, self.tolerance, 1.0 - self.reference_confidence)
 
     def reset(self) -> None:
         """Forget all blocks, keep the reference."""
         features = len(self._reference.counts)
         self._evidence = np.zeros((features, count_ways(self._reference)), dtype=np.float64)
+        self._mixed: Floats | None = np.zeros(features, dtype=np.float64)
+        """Evidence over all ways; None: as the evidence says."""
         self._excursion = np.zeros(features, dtype=np.float64)
         self._change_block = np.zeros(features, dtype=np.int64)
         self._block_count = 0
@@ -109,6 +117,7 @@ class FeatureDriftTest:
     def restart(self, features: NDArray[np.bool_]) -> None:
         """Forget the evidence against the features that `features`, shape (F,), marks: their incident is over."""
         self._evidence[features] = 0.0
+        self._mixed = None
         self._excursion[features] = 0.0
         self._change_block[features] = self._block_count
 
@@ -119,16 +128,17 @@ class FeatureDriftTest:
         """
         if counts.shape != self._bank.shape:
             raise ValueError(f"$: expected shape {self._bank.shape}, got {counts.shape}")
-        before = 1.0 + self._mixed()
+        before = 1.0 + self._mix()
         increments = np.exp(np.minimum(self._bank.log_increments(counts), _LOG_INCREMENT_LIMIT))
         self._evidence = np.minimum((1.0 + self._evidence) * increments, _CAP)
-        self._follow_changes(self._mixed() / before)
+        self._mixed = None
+        self._follow_changes(self._mix() / before)
         self._block_count += 1
         return self.verdict()
 
     def verdict(self) -> FeatureDrift:
         """Say the same again without a new block."""
-        log_e = np.log(np.maximum(self._mixed(), 1e-300))
+        log_e = np.log(np.maximum(self._mix(), 1e-300))
         log_budget = float(np.log(self._blocks_between))
         return FeatureDrift(
             log_e=log_e,
@@ -172,11 +182,13 @@ class FeatureDriftTest:
         test._excursion = np.frombuffer(state["excursion"], "<f8").astype(np.float64)
         test._change_block = np.frombuffer(state["change_block"], "<i8").astype(np.int64)
         test._block_count = state["block_count"]
+        test._mixed = None
         return test
 
-    def _mixed(self) -> Floats:
-        mixed: Floats = (self._bank.weights * self._evidence).sum(axis=1)
-        return mixed
+    def _mix(self) -> Floats:
+        if self._mixed is None:
+            self._mixed = (self._bank.weights * self._evidence).sum(axis=1)
+        return self._mixed
 
     def _follow_changes(self, growth: Floats) -> None:
         """Estimate the change as the start of the last run of blocks whose evidence, multiplied up, is above 1.

@@ -6,11 +6,15 @@ import msgspec
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.codec import encode
 from schemas.outputs import Alert, FineTuneTrigger
+from service.core.inputs.feature_table import FeatureTable
 from service.core.intake import Positions
-from service.core.settings import CoreSettings
+from service.core.settings import CoreSettings, FeatureDriftSettings
+from service.replay.sweep.shared import Moment, SharedRows
 from service.replay.sweep.task import SweepTask, group
 from tests.core.stream import TOPICS, Driver, Source, drifting
 from tests.replay.live import messy
@@ -23,6 +27,7 @@ CHANGES: list[dict[str, Any]] = [
     {"concept_drift": {"detectors": [{"name": "ddm"}, {"name": "adwin", "params": {"delta": 0.01}}]}},
     {"concept_drift": {"alert_on": "any"}, "alerts": {"pending_for_ms": 3000, "keep_firing_for_ms": 20_000}},
     {"feature_drift": {"reference_events": 300, "block_events": 50}},
+    {"feature_drift": {"reference_events": 300, "block_events": 70}},
     {"feature_drift": {"enabled": False}, "data_quality": {"enabled": False}},
     {"prediction_drift": {"enabled": False}, "label_drift": {"enabled": False}},
     {"feature_drift": {"max_categories": 2, "max_features": 2}},
@@ -111,3 +116,43 @@ def test_configurations_that_differ_before_the_monitors_take_a_pass_each() -> No
     cores = [core({}), core({"alerts": {"pending_for_ms": 1}}), core({"positive_label": "yes"})]
     late = msgspec.structs.replace(core({}), allowed_lateness_ms=5000)
     assert [each.numbers for each in group([*cores, late])] == [[0, 1], [2], [3]]
+
+
+cells = st.none() | st.booleans() | st.floats(allow_nan=False) | st.sampled_from(["a", "b", "c", "d"])
+events = st.none() | st.dictionaries(st.sampled_from("pqrstu"), cells, max_size=6)
+
+
+@given(st.lists(st.lists(events, min_size=1, max_size=8), max_size=8), st.integers(1, 9), st.integers(1, 9))
+def test_rows_that_tables_share_are_those_that_each_would_encode_however_its_blocks_end(
+    batches: list[list[Any]], first: int, second: int
+) -> None:
+    settings = FeatureDriftSettings(max_features=4, max_categories=2)
+    moment = Moment()
+    shared = SharedRows(moment)
+    tables = {size: (FeatureTable(settings), FeatureTable(settings)) for size in (first, second)}
+    seen = 0
+    for batch in batches:
+        moment.advance()
+        for size, (table, alone_table) in tables.items():
+            start = 0
+            while start < len(batch):
+                end = min(start + size - (seen + start) % size, len(batch))
+                rows = shared.rows(table, batch)
+                given_rows = table.encode(batch[start:end]) if rows is None else rows[start:end]
+                assert given_rows.tobytes() == alone_table.encode(batch[start:end]).tobytes()
+                start = end
+            assert table.snapshot() == alone_table.snapshot()
+        seen += len(batch)
+
+
+def test_a_batch_that_teaches_nothing_is_encoded_once() -> None:
+    moment, settings = Moment(), FeatureDriftSettings()
+    shared, tables = SharedRows(moment), (FeatureTable(settings), FeatureTable(settings))
+    batch: list[Any] = [{"p": 1.0, "q": "a"}] * 3
+    for table in tables:
+        moment.advance()
+        assert shared.rows(table, batch) is None
+        table.encode(batch)
+    moment.advance()
+    first, second = (shared.rows(table, batch) for table in tables)
+    assert first is second is not None

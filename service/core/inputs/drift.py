@@ -16,7 +16,8 @@ import numpy as np
 
 from detectors.calibration import thresholds
 from detectors.distances import distance
-from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest
+from detectors.feature_bets import bank_of
+from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest, MakeBank
 from detectors.histogram import Counts, ReferenceHistogram
 from detectors.protocol import State
 from schemas.outputs import ChangePoint, DriftKind, Evidence, FeatureContribution
@@ -44,8 +45,16 @@ TOP_FEATURES: Final = 10
 class DriftMonitor:
     """Watches columns of numbers and category codes against a reference window. One cause for all columns."""
 
-    def __init__(self, settings: FeatureDriftSettings, block_events: int, kind: DriftKind, subject: str) -> None:
+    def __init__(
+        self,
+        settings: FeatureDriftSettings,
+        block_events: int,
+        kind: DriftKind,
+        subject: str,
+        make_bank: MakeBank = bank_of,
+    ) -> None:
         self._settings = settings
+        self._make_bank = make_bank
         self._block_events = block_events
         self._kind = kind
         self._subject = subject
@@ -76,6 +85,7 @@ class DriftMonitor:
             histogram,
             expected_events_between_false_incidents=self._settings.expected_events_between_false_incidents,
             block_events=self._block_events,
+            make_bank=self._make_bank,
         )
 
     def _adopt(self, histogram: ReferenceHistogram, before: list[float | str | None], test: FeatureDriftTest) -> None:

@@ -48,12 +48,15 @@ class FeatureMonitor:
         self._losses = LossByBin()
         self._offsets: list[Int] = []
         """Of the rows that are put by."""
-        self._drift = DriftMonitor(settings, settings.block_events, "data_drift", "features")
+        self._drift = self._new_drift()
         self._quality = QualityMonitor(
             self._quality_settings, settings.block_events, settings.expected_events_between_false_incidents
         )
         if self._stored is not None:
             self._adopt(self._stored)
+
+    def _new_drift(self) -> DriftMonitor:
+        return DriftMonitor(self._settings, self._settings.block_events, "data_drift", "features")
 
     def observe(self, predictions: Predictions) -> list[Finding]:
         """Take predictions in order and give the findings of the blocks that they complete."""
@@ -66,11 +69,14 @@ class FeatureMonitor:
             # Cut before encoding: what the table learns behind a block's end must not reach that block.
             end = min(start + self._pending.room, len(features))
             self._offsets.append(times.offset[start:end].copy())
-            block = self._pending.append(self.table.encode(features[start:end]), times.part(start, end))
+            block = self._pending.append(self._encode(features, start, end), times.part(start, end))
             if block is not None:
                 findings += self._judge(block)
             start = end
         return findings
+
+    def _encode(self, features: Features, start: int, end: int) -> Float:
+        return self.table.encode(features[start:end])
 
     def _select(self, predictions: Predictions) -> tuple[Features, RowTimes]:
         """Leave out failed calls that say nothing of their input."""

@@ -88,6 +88,22 @@ class FeatureTable:
         """Names of a feature's categories in code order; empty where it is numeric."""
         return [name for name in self._codes[column] or () if name is not None]
 
+    def copy(self) -> "FeatureTable":
+        """Give one that is like this one and shares nothing with it."""
+        table = FeatureTable(self._settings)
+        table.restore(self.snapshot())
+        return table
+
+    def is_like(self, other: "FeatureTable") -> bool:
+        """Whether both would encode the same events alike, and learn the same from them."""
+        return self.learnt() == other.learnt()
+
+    def learnt(self) -> tuple[object, ...]:
+        """Give what decides how events are encoded, to be compared with another's at this moment."""
+        settings = self._settings
+        limits = self._include, self._exclude, settings.max_features, settings.max_categories
+        return self._names, self._codes, self._known.keys(), self._undecided.keys(), limits
+
     def encode(self, events: Sequence[Event]) -> Float:
         """Give shape (n, width): numbers, category codes, MISSING or WRONG_TYPE. The array may be read-only."""
         if not self._undecided and (rows := self._encode_regular(events)) is not None:

@@ -59,11 +59,14 @@ class ValueMonitor:
         """Become as new."""
         settings = self._settings
         self._pending = PendingRows(settings.reference_events, settings.block_events)
-        self._drift = DriftMonitor(settings, settings.block_events, self._kind, self._names[0])
+        self._drift = self._new_drift()
         if self._stored is not None:
             require_version(self._stored, _VERSION, "value reference")
             self._drift.adopt(self._stored["drift"])
             self._pending.skip_first()
+
+    def _new_drift(self) -> DriftMonitor:
+        return DriftMonitor(self._settings, self._settings.block_events, self._kind, self._names[0])
 
     def observe(self, rows: Float, times: RowTimes, classes: Sequence[str] | None) -> list[Finding]:
         """Take rows in order, shape (n, columns), NaN = missing. `classes`: names by code, None for a number."""

@@ -19,14 +19,15 @@ from service.core.settings import ModelProfile
 from service.core.version import JoinCounts, VersionMonitor, stored_reference
 from service.replay.sweep.shared import (
     Moment,
+    SharedBanks,
     SharedEmbeddings,
     SharedFeatures,
     SharedLabels,
     SharedLatency,
-    SharedLoss,
     SharedPredictions,
-    Tracks,
+    SharedRows,
 )
+from service.replay.sweep.shared_loss import SharedLoss, Tracks
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class Pool:
         self._moment = moment
         self._reference = reference
         self._made: dict[tuple[str, bytes], object] = {}
+        self._banks = SharedBanks()
         self._tracks: dict[bool, Tracks] = {}
         self._metrics: dict[bytes, tuple[WindowMetrics, ...]] = {}
         self._metrics_at = -1
@@ -45,7 +47,10 @@ class Pool:
     def features(self, profile: ModelProfile) -> SharedFeatures:
         """Give the monitor of features for these settings."""
         drift, quality = profile.feature_drift, profile.data_quality
-        made = SharedFeatures(drift, quality, self._reference.get("features"), self._moment)
+        read = (drift.include, drift.exclude, drift.max_features, drift.max_categories)
+        rows = self._one("rows", read, SharedRows(self._moment))
+        reference = self._reference.get("features")
+        made = SharedFeatures(drift, quality, reference, rows, self._banks, self._moment)
         return self._one("features", (drift, quality), made)
 
     def embeddings(self, profile: ModelProfile) -> SharedEmbeddings:
@@ -57,13 +62,13 @@ class Pool:
     def predictions(self, profile: ModelProfile) -> SharedPredictions:
         """Give the monitor of predictions for these settings."""
         drift = profile.feature_drift
-        made = SharedPredictions(drift, self._reference.get("predictions"), self._moment)
+        made = SharedPredictions(drift, self._reference.get("predictions"), self._banks, self._moment)
         return self._one("predictions", drift, made)
 
     def labels(self, profile: ModelProfile) -> SharedLabels:
         """Give the monitor of labels for these settings."""
         drift = profile.feature_drift
-        made = SharedLabels(drift, self._reference.get("labels"), self._moment)
+        made = SharedLabels(drift, self._reference.get("labels"), self._banks, self._moment)
         return self._one("labels", drift, made)
 
     def latency(self, profile: ModelProfile) -> SharedLatency:

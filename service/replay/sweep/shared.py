@@ -7,25 +7,21 @@ of a replay of its own.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
+from detectors.feature_bets import Bank, bank_of
+from detectors.histogram import ReferenceHistogram
 from detectors.protocol import State
 from service.core.columns import Bool, Float, Outcomes, Predictions
 from service.core.findings import Finding
 from service.core.inputs.blocks import RowTimes
+from service.core.inputs.drift import DriftMonitor
 from service.core.inputs.embeddings import EmbeddingMonitor
-from service.core.inputs.feature_monitor import FeatureMonitor
+from service.core.inputs.feature_monitor import FeatureMonitor, Features
+from service.core.inputs.feature_table import FeatureTable
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
-from service.core.loss import LossMonitor
-from service.core.loss_feed import Drift
-from service.core.settings import (
-    ConceptDriftSettings,
-    DataQualitySettings,
-    DetectorSettings,
-    FeatureDriftSettings,
-    LatencySettings,
-    ModelProfile,
-)
+from service.core.settings import DataQualitySettings, FeatureDriftSettings, LatencySettings, ModelProfile
 
 
 class Moment:
@@ -60,14 +56,77 @@ class _Once:
         return is_first
 
 
+MAX_BANKS: Final = 256
+"""Banks of one version that are remembered, up to 0.5 MB each; at the limit the oldest is made anew when asked for."""
+
+
+class SharedBanks:
+    """The bets against references of one version. Those against the same reference are made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[bytes, ...], Bank] = {}
+
+    def make(self, reference: ReferenceHistogram, tolerance: float, delta: float) -> Bank:
+        """Make, or recall."""
+        told = (reference.counts, reference.categorical, reference.bins)  # all of a reference that a bank is made of
+        key = (*(column.tobytes() for column in told), repr((reference.counts.shape, tolerance, delta)).encode())
+        if key not in self._made:
+            if len(self._made) >= MAX_BANKS:
+                del self._made[next(iter(self._made))]
+            self._made[key] = bank_of(reference, tolerance, delta)
+        return self._made[key]
+
+
+class SharedRows:
+    """The features of a batch as rows, encoded once for all monitors whose tables are alike.
+
+    Only where the batch teaches a table nothing: what is learnt behind a block's end must not reach that block, and
+    blocks end elsewhere in each configuration.
+    """
+
+    def __init__(self, moment: Moment) -> None:
+        self._moment = moment
+        self._at = -1
+        self._table: FeatureTable | None = None
+        self._rows: Float | None = None
+
+    def rows(self, table: FeatureTable, features: Features) -> Float | None:
+        """Give the rows of the whole batch; None where the table has to encode its part of it itself."""
+        if self._at != self._moment.number:
+            self._at = self._moment.number
+            self._table = table.copy() if self._table is None or not self._table.is_like(table) else self._table
+            counted = self._table.features_over_limit, self._table.categories_over_limit
+            self._rows = self._table.encode(features)
+            if counted != (self._table.features_over_limit, self._table.categories_over_limit):
+                self._rows = None
+        # A table that has learnt from the batch is no longer like one that has yet to do so.
+        return self._rows if self._table is not None and self._table.is_like(table) else None
+
+
 class SharedFeatures(FeatureMonitor):
     """Features of one version."""
 
     def __init__(
-        self, settings: FeatureDriftSettings, quality: DataQualitySettings, reference: State | None, moment: Moment
+        self,
+        settings: FeatureDriftSettings,
+        quality: DataQualitySettings,
+        reference: State | None,
+        rows: SharedRows,
+        banks: SharedBanks,
+        moment: Moment,
     ) -> None:
         self._once = _Once(moment)
+        self._rows = rows
+        self._banks = banks
         super().__init__(settings, quality, reference)
+
+    def _new_drift(self) -> DriftMonitor:
+        settings = self._settings
+        return DriftMonitor(settings, settings.block_events, "data_drift", "features", self._banks.make)
+
+    def _encode(self, features: Features, start: int, end: int) -> Float:
+        rows = self._rows.rows(self.table, features)
+        return super()._encode(features, start, end) if rows is None else rows[start:end]
 
     def observe(self, predictions: Predictions) -> list[Finding]:
         """Observe, or recall."""
@@ -101,9 +160,16 @@ class SharedEmbeddings(EmbeddingMonitor):
 class SharedPredictions(PredictionMonitor):
     """Predictions of one version."""
 
-    def __init__(self, settings: FeatureDriftSettings, reference: State | None, moment: Moment) -> None:
+    def __init__(
+        self, settings: FeatureDriftSettings, reference: State | None, banks: SharedBanks, moment: Moment
+    ) -> None:
         self._once = _Once(moment)
+        self._banks = banks
         super().__init__(settings, reference)
+
+    def _new_drift(self) -> DriftMonitor:
+        settings = self._settings
+        return DriftMonitor(settings, settings.block_events, self._kind, self._names[0], self._banks.make)
 
     def observe_predictions(self, predictions: Predictions, classes: Sequence[str] | None) -> list[Finding]:
         """Observe, or recall."""
@@ -119,9 +185,16 @@ class SharedPredictions(PredictionMonitor):
 class SharedLabels(LabelMonitor):
     """Labels of one version."""
 
-    def __init__(self, settings: FeatureDriftSettings, reference: State | None, moment: Moment) -> None:
+    def __init__(
+        self, settings: FeatureDriftSettings, reference: State | None, banks: SharedBanks, moment: Moment
+    ) -> None:
         self._once = _Once(moment)
+        self._banks = banks
         super().__init__(settings, reference)
+
+    def _new_drift(self) -> DriftMonitor:
+        settings = self._settings
+        return DriftMonitor(settings, settings.block_events, self._kind, self._names[0], self._banks.make)
 
     def observe_outcomes(self, outcomes: Outcomes, classes: Sequence[str] | None) -> list[Finding]:
         """Observe, or recall."""
@@ -150,95 +223,3 @@ class SharedLatency(LatencyMonitor):
         """Reset once."""
         if self._once.is_first_reset():
             super().reset()
-
-
-_NO_MATTER = 100
-"""Outcomes over which a loss must recover: a track judges no recovery."""
-
-
-class Track(LossMonitor):
-    """One detector on the losses of one version, from a reset to the next."""
-
-    def __init__(
-        self, settings: ConceptDriftSettings, moment: Moment, *, bernoulli: bool, reference: State | None
-    ) -> None:
-        super().__init__(settings, _NO_MATTER, bernoulli=bernoulli, reference=reference)
-        self._moment = moment
-        self._told_at = -1
-        self._told: dict[tuple[int, int], list[Drift]] = {}
-
-    def drifts(self, losses: Float, start: int) -> list[Drift]:
-        """Give the drifts in a batch; asked for the same one again, the same."""
-        if self._told_at != self._moment.number:
-            self._told_at = self._moment.number
-            self._told.clear()
-        # A stretch comes in several batches where corrections lie between; each is known by its place and length.
-        key = (start, len(losses))
-        if key not in self._told:
-            self._told[key] = self._drifts(losses, start)
-        return self._told[key]
-
-    @property
-    def reference_std(self) -> float:
-        """Standard deviation of the reference's losses."""
-        return self._reference_std
-
-
-class Tracks:
-    """The detectors of one version that are at work, by what makes them what they are."""
-
-    def __init__(self, moment: Moment, *, bernoulli: bool, reference: State | None) -> None:
-        self._moment = moment
-        self._bernoulli = bernoulli
-        self._reference = reference
-        self._made: dict[tuple[str, int, float, int], Track] = {}
-
-    def track(self, settings: ConceptDriftSettings, since: int) -> Track:
-        """Give the track of the one detector in the settings, begun at an outcome."""
-        item = settings.detectors[0]
-        name = f"{item.name} {sorted(item.params.items())!r}"
-        key = (name, settings.reference_outcomes, settings.loss_cap_quantile, since)
-        if key not in self._made:
-            for old in [old for old in self._made if old[3] < since]:
-                del self._made[old]  # the monitors were reset, all of them at the same moment
-            track = Track(settings, self._moment, bernoulli=self._bernoulli, reference=self._reference)
-            self._made[key] = track
-            if since:
-                track.reset(since)
-        return self._made[key]
-
-
-class SharedLoss(LossMonitor):
-    """The loss of one version under one configuration: its own votes and causes, on shared detectors."""
-
-    def __init__(
-        self,
-        settings: ConceptDriftSettings,
-        recovered_outcomes: int,
-        tracks: Tracks,
-        *,
-        bernoulli: bool,
-        reference: State | None,
-    ) -> None:
-        self._tracks = tracks
-        super().__init__(settings, recovered_outcomes, bernoulli=bernoulli, reference=reference)
-        self._singles = [_single(settings, item) for item in self._chosen]
-
-    def _drifts(self, losses: Float, start: int) -> list[Drift]:
-        if not self._singles:
-            return super()._drifts(losses, start)
-        found: list[Drift] = []
-        for place, single in enumerate(self._singles):
-            track = self._tracks.track(single, self._first_number)
-            found.extend(drift._replace(place=place) for drift in track.drifts(losses, start))
-            self.reference_mean, self._reference_std = track.reference_mean, track.reference_std
-        return sorted(found, key=lambda drift: (drift.row, drift.place))
-
-
-def _single(settings: ConceptDriftSettings, item: DetectorSettings) -> ConceptDriftSettings:
-    # A track has one detector; nothing else in the settings concerns it.
-    return ConceptDriftSettings(
-        detectors=(item,),
-        reference_outcomes=settings.reference_outcomes,
-        loss_cap_quantile=settings.loss_cap_quantile,
-    )
