@@ -168,7 +168,7 @@ class FineTuneTrigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WindowMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Metrics over one window of outcomes. A metric that is undefined on it is null."""
+    """Metrics over one window of outcomes; the estimated ones over one of predictions. An undefined one is null."""
 
     window: Annotated[str, Meta(description="its name, as last_1000 or 1h")]
     count: Annotated[int, Meta(description="outcomes in the window")]
@@ -177,6 +177,9 @@ class WindowMetrics(msgspec.Struct, frozen=True, kw_only=True):
     truncated: Annotated[bool, Meta(description="the window held more outcomes than are kept")] = False
     values: Annotated[dict[str, float | None], Meta(description="metric to value")] = {}
     per_class: Annotated[dict[str, dict[str, float | None]], Meta(description="class to metric to value")] = {}
+    predictions: Annotated[
+        int, Meta(description="predictions in the window that estimated metrics are made of; no labels needed")
+    ] = 0
     confusion: Annotated[dict[str, dict[str, int]], Meta(description="label to prediction to count")] = {}
 
 

@@ -11,12 +11,14 @@ from service.config import Config
 from service.core.intake import Positions
 from service.core.join import JoinStateError, block_content
 from service.core.metrics.blocks import OUTCOME_ROW
+from service.core.metrics.recent import read_block
 from service.core.state import CorruptStateError, NewerStateError, open_entry
 from service.eventlog.protocol import Log, TopicPartition
 from service.runtime.changelog import Cut, Head, Stored, entries_of, head_of, named, read_cuts, read_records
 
 JOIN = "join/"
 PARTS = "/parts/"
+RECENT = "/outcomes/recent/"
 
 
 class EntryReport(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -159,14 +161,18 @@ def _entry(name: str, stored: Mapping[str, Stored], *, payloads: bool) -> EntryR
     except KeyError as error:
         report.fault = f"{error.args[0]}: missing"
     else:
-        report.payload = _plain(report.kind, content) if payloads else None
+        report.payload = _plain(name, report.kind, content) if payloads else None
     return report
 
 
-def _plain(kind: str, content: Any) -> Any:
-    """Unpack the rows of a window of outcomes; all else is plain already."""
+def _plain(name: str, kind: str, content: Any) -> Any:
+    """Unpack the rows of a window of outcomes, or of recent predictions; all else is plain already."""
     if kind != "outcomes" or not isinstance(content, bytes):
         return content
+    if RECENT in name:
+        number = int(name.rpartition("-")[2])
+        rows = read_block(content, number)._asdict()
+        return {"block": number, "rows": {field: column.tolist() for field, column in rows.items()}}
     version, block, rows, classes, probabilities = msgspec.msgpack.decode(content)
     table = np.frombuffer(rows, OUTCOME_ROW)
     columns = {name: table[name].tolist() for name in OUTCOME_ROW.names or ()}

@@ -74,6 +74,7 @@ def _predictions(batch: PredictionBatch, stretch: Stretch, new: Bool) -> dict[in
         weight=batch.weight[at],
         features=[event.features for event in events],
         embeddings=embeddings if any(embeddings) else (),
+        confidence=batch.confidence[at],
     )
     return {place: columns.part(start, stop) for place, start, stop in groups.shares}
 

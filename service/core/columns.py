@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+Cells = NDArray[np.uint8]
 
 # What the join keeps of a prediction. Classes are codes of the model's class table, regression values are themselves.
 PREDICTION_ROW = np.dtype(
@@ -62,6 +63,8 @@ class Predictions(NamedTuple):
     features: list[dict[str, float | str | bool | None] | None]
     embeddings: Sequence[dict[str, list[float | None]] | None] = ()
     """Empty where no event of the stretch has any."""
+    confidence: Cells = np.empty(0, np.uint8)
+    """Cell of the answer's confidence, see `metrics.confidence`; empty: nobody asked."""
 
     def part(self, start: int, stop: int) -> "Predictions":
         """Give the rows from start to before stop."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.events import Control, Label, Prediction, Scalar
 from service.core.classes import UNSEEN
-from service.core.columns import Bool, Float, Int
+from service.core.columns import Bool, Cells, Float, Int
 from service.core.dead_letters import from_event, from_rejected
 from service.core.decode import Rejected
 from service.core.effects import Caused
@@ -19,6 +19,7 @@ from service.core.intake import Lane, Merged, Role
 from service.core.join import hash_keys
 from service.core.join.keys import Keys
 from service.core.metrics import positive_class
+from service.core.metrics.confidence import confidence_cells
 from service.core.roster import Model, Roster, VersionKey
 
 
@@ -53,6 +54,7 @@ class PredictionBatch(NamedTuple):
     segments: Int
     """Code of the combination of tracked segments; -1: none."""
     keys: Keys
+    confidence: Cells
 
 
 class LabelBatch(NamedTuple):
@@ -122,7 +124,10 @@ def _prediction_batch(rows: "_Rows", places: Int, values: Float, error: Bool, ro
     events: list[Prediction] = rows.events
     # None becomes NaN on the way into a float column.
     score: Float = np.array([event.score for event in events], dtype=np.float64)
-    _add_scores(events, places, score, roster)
+    stated = np.full(len(events), np.nan)
+    if any(event.probabilities is not None for event in events):
+        _add_scores(events, places, score, roster)
+        _state(events, places, values, stated, roster)
     return PredictionBatch(
         *rows,
         place=places,
@@ -133,6 +138,7 @@ def _prediction_batch(rows: "_Rows", places: Int, values: Float, error: Bool, ro
         error=error,
         segments=_segments(events, places, roster),
         keys=_keys(events),
+        confidence=confidence_cells(values, score, stated),
     )
 
 
@@ -156,6 +162,15 @@ def _add_scores(events: list[Prediction], places: Int, score: Float, roster: Ros
             positive = positive_class(sorted(event.probabilities), configured)
             if positive in event.probabilities:
                 score[row] = event.probabilities[positive]
+
+
+def _state(events: list[Prediction], places: Int, values: Float, stated: Float, roster: Roster) -> None:
+    """Say of each answer which probability its own class was given: 0 where its class is not named."""
+    for row, event in enumerate(events):
+        if event.probabilities is not None and not event.error:
+            table = roster.model_of(int(places[row])).table
+            given = (share for name, share in event.probabilities.items() if table[name] == values[row])
+            stated[row] = next(given, 0.0)
 
 
 def _control_rows(rows: "_Rows") -> list[ControlRow]:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from schemas.events import MAX_DIMENSION, MAX_EMBEDDINGS, MAX_ID_CHARS
 from service.core.inputs.quality_reference import PROBLEMS
+from service.core.metrics.confidence import CELLS
 
 REFERENCE_VERSION: Final = 1
 """Of the whole. It rises only if an older program could not use what is written."""
@@ -165,6 +166,14 @@ class Loss(msgspec.Struct, frozen=True):
     """Mean and variance of the losses as detectors see them, between 0 and 1: no variance there is above 1/4."""
 
 
+class Confidence(msgspec.Struct, frozen=True):
+    """The calibration of the model's confidence, by cell; see `metrics.confidence`."""
+
+    version: Part
+    seen: tuple[Whole, ...]
+    right: tuple[Whole, ...]
+
+
 class Reference(msgspec.Struct, frozen=True):
     """A stored reference window. A part that is null is learnt from the first events."""
 
@@ -179,6 +188,7 @@ class Reference(msgspec.Struct, frozen=True):
     predictions: Values | None = None
     labels: Values | None = None
     loss: Loss | None = None
+    confidence: Confidence | None = None
 
 
 def encode_reference(data: Any) -> bytes:
@@ -218,7 +228,16 @@ def check_reference(data: Any) -> Reference:
     for values, path, columns in ((reference.predictions, "$.predictions", 2), (reference.labels, "$.labels", 1)):
         if values is not None:
             _check_drift(values.drift, f"{path}.drift", columns)
+    if reference.confidence is not None:
+        _check_confidence(reference.confidence)
     return reference
+
+
+def _check_confidence(confidence: Confidence) -> None:
+    for name in ("seen", "right"):
+        _expect(f"$.confidence.{name}", CELLS, getattr(confidence, name))
+    if any(right > seen for seen, right in zip(confidence.seen, confidence.right, strict=True)):
+        raise StoredReferenceError("$.confidence.right: expected at most what was seen in each cell")
 
 
 def _check_features(features: Features) -> None:

@@ -4,7 +4,7 @@ task                              header: clocks, roster, names of the models
 join/<block>                      packed blocks of the join; sealed by the join itself
 model/<model_id, quoted>          policies and timers
 version/<place>                   monitors of one version (place in the roster)
-version/<place>/outcomes/<block>  blocks of its window of outcomes
+version/<place>/outcomes/<block>  blocks of its windows of outcomes, and of its recent predictions
 <any of these>/parts/<number>     where it is too long for one record; the entry itself says how many
 """
 

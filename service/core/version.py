@@ -17,10 +17,18 @@ from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
 from service.core.limits import limit_finding
 from service.core.loss import LossMonitor
 from service.core.loss_feed import LossFeed
-from service.core.metrics import OutcomeWindow, QuantileHistogram, loss, positive_class, window_metrics
+from service.core.metrics import (
+    OutcomeWindow,
+    PerformanceEstimate,
+    QuantileHistogram,
+    loss,
+    positive_class,
+    window_metrics,
+)
+from service.core.metrics.recent import RecentPredictions
 from service.core.reference import REFERENCE_VERSION
 from service.core.roster import Model
-from service.core.rules import rule_finding
+from service.core.rules import judge_rules
 from service.core.segments import SegmentWindows
 
 _VERSION = 1
@@ -69,6 +77,9 @@ class VersionMonitor:
         self.predictions = PredictionMonitor(profile.feature_drift, stored.get("predictions"))
         self.labels = LabelMonitor(profile.feature_drift, stored.get("labels"))
         self.latency = LatencyMonitor(profile.latency)
+        self.estimate = PerformanceEstimate(
+            profile.performance, profile.concept_drift.reference_outcomes, stored.get("confidence")
+        )
         self._judge_as(regression=profile.problem == "regression")
         self._label_delay = QuantileHistogram()
         self._delays: list[Int] = []
@@ -126,6 +137,8 @@ class VersionMonitor:
         if self._profile.prediction_drift.enabled:
             findings += self.predictions.observe_predictions(predictions, self._classes)
         findings += self.latency.observe(predictions.latency_ms, predictions.error, times)
+        if not self._is_regression:
+            self.estimate.observe(predictions)
         return findings
 
     def note_outcomes(self, outcomes: Outcomes) -> None:
@@ -160,6 +173,8 @@ class VersionMonitor:
             self.counts.add("unusable_outcomes", unusable)
             outcomes, losses = outcomes.where(usable), losses[usable]
         self.segments.extend(outcomes, losses)
+        if not self._is_regression:
+            self.estimate.learn(outcomes)
         return self.loss.feed(outcomes, losses, self.window)
 
     def correct(self, corrections: Corrections) -> None:
@@ -176,6 +191,7 @@ class VersionMonitor:
         self.predictions.reset()
         self.labels.reset()
         self.latency.reset()
+        self.estimate.reset()
         self.loss.reset(self.window.total)
         self._breached.clear()
         self._limits_told.clear()
@@ -202,6 +218,15 @@ class VersionMonitor:
             window_metrics(problem, settings.name, window.select(settings, now_ms), names, positive)
             for settings in self._profile.performance.windows
         )
+
+    def _told(self, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
+        """Give the rolling metrics of all outcomes, and what is estimated of the predictions beside them."""
+        windows = self._metrics(self.window, now_ms, sequence)
+        if self._is_regression:
+            return windows
+        names = self._model.table.names_before(sequence)
+        problem = self._model.classification(len(names))
+        return self.estimate.add_to(windows, now_ms, problem, names, self._profile.positive_label)
 
     def tell_segments(self, now_ms: int, sequence: int) -> Iterator[MetricSnapshot]:
         """Describe the performance by segment."""
@@ -242,7 +267,7 @@ class VersionMonitor:
             latency_ms=self.latency.percentiles(),
             throughput_per_second=self._interval_predictions / seconds if seconds else None,
             error_rate=self._interval_errors / self._interval_predictions if self._interval_predictions else None,
-            windows=self._metrics(self.window, now_ms, sequence),
+            windows=self._told(now_ms, sequence),
             detectors=self.loss.verdicts(),
             drift=self.features.drift()
             | self.embeddings.drift()
@@ -274,17 +299,7 @@ class VersionMonitor:
 
     def judge_rules(self, windows: tuple[WindowMetrics, ...], sequence: int, now_ms: int) -> Iterator[Finding]:
         """Hold the rolling metrics against the performance rules; give what changed."""
-        by_name = {window.window: window for window in windows}
-        for rule in self._profile.performance.rules:
-            window = by_name.get(rule.window)
-            value = None if window is None else window.values.get(rule.metric)
-            if window is None or value is None or window.count < rule.min_count:
-                continue
-            subject = f"{rule.metric}@{rule.window}"
-            breached = value < rule.below if rule.below is not None else value > (rule.above or 0.0)
-            if breached != (subject in self._breached):
-                (self._breached.add if breached else self._breached.discard)(subject)
-                yield rule_finding(rule, subject, value, window, sequence, now_ms, breached=breached)
+        return judge_rules(self._profile.performance.rules, windows, self._breached, sequence, now_ms)
 
     def close_reference(self) -> None:
         """End every reference window with what came so far, however short: a stored one has a length of its own."""
@@ -293,6 +308,7 @@ class VersionMonitor:
         self.predictions.close_reference(self._classes)
         self.labels.close_reference(self._classes)
         self.loss.close_reference(self.window.total)
+        self.estimate.close_reference()
 
     def reference(self) -> State:
         """Give what was learnt as the reference window, as a stored profile holds it; null where it is not whole."""
@@ -306,6 +322,7 @@ class VersionMonitor:
             "predictions": self.predictions.reference(),
             "labels": self.labels.reference(),
             "loss": self.loss.reference(),
+            "confidence": self.estimate.reference(),
         }
 
     # --------------------------------------------------------------------------------------------- state
@@ -325,6 +342,7 @@ class VersionMonitor:
             "window": self.window.snapshot(),
             "segments": self.segments.snapshot(),
             "loss": self.loss.snapshot(),
+            "estimate": self.estimate.snapshot(),
             "label_delay": self._label_delay.snapshot(),
             "breached": sorted(self._breached),
             "limits_told": sorted(self._limits_told),
@@ -333,7 +351,10 @@ class VersionMonitor:
 
     def changed_blocks(self) -> Iterator[tuple[str, bytes | None]]:
         """Give the blocks of all windows that changed since the last call, by window and number; None: vanished."""
-        windows = [("all", self.window)]
+        windows: list[tuple[str, OutcomeWindow | RecentPredictions]] = [
+            ("all", self.window),
+            ("recent", self.estimate.recent),
+        ]
         windows += [(str(place), window) for place, window in enumerate(self.segments.windows.values())]
         for owner, window in windows:
             changed, vanished = window.changed_blocks()
@@ -352,6 +373,8 @@ class VersionMonitor:
         self.window.restore(state["window"], blocks.get("all", {}))
         self.segments.restore(state["segments"], blocks)
         self.loss.restore(state["loss"])
+        if "estimate" in state:  # what was written before there were estimates has none, and they begin now
+            self.estimate.restore(state["estimate"], blocks.get("recent", {}))
         self._label_delay.restore(state["label_delay"])
         self._breached = set(state["breached"])
         self._limits_told = set(state["limits_told"])

@@ -37,7 +37,7 @@ class Series:
     def add(self, snapshot: MetricSnapshot) -> None:
         """Take the next one."""
         if self._seen % self._stride == 0:
-            values = {window.window: window.values for window in snapshot.windows if window.count}
+            values = {window.window: window.values for window in snapshot.windows if window.count or window.predictions}
             counts = (snapshot.predictions_total, snapshot.outcomes_total)
             self.points.append(Point(snapshot.event_time_ms, *counts, values, snapshot.drift))
         self._seen += 1

@@ -85,8 +85,10 @@ def test_export_writes_every_entry_decoded(cli: Cli, monitored: Path, tmp_path: 
     assert lines["task"]["sequence"] == 2400
     assert lines["task"]["roster"]["versions"] == [["m0", "1"]]
     assert lines["version/0"]["counts"]["predictions"] == 1200
-    outcomes = [payload for name, payload in lines.items() if name.startswith("version/0/outcomes/")]
+    outcomes = [payload for name, payload in lines.items() if name.startswith("version/0/outcomes/all/")]
     assert sum(len(block["rows"]["loss"]) for block in outcomes) == 1200
+    recent = [payload for name, payload in lines.items() if name.startswith("version/0/outcomes/recent/")]
+    assert sum(len(block["rows"]["cell"]) for block in recent) == 1200
     joined = lines["join/joined/0000000000/rows"]
     assert joined["prediction"]["offset"] == list(range(1200))
     assert joined["label"]["offset"] == list(range(1200))

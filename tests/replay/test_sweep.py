@@ -38,6 +38,13 @@ CHANGES: list[dict[str, Any]] = [
             "rules": RULES,
         }
     },
+    {
+        "performance": {
+            "windows": [{"last": 300}],
+            "rules": [{"metric": "estimated_accuracy", "window": "last_300", "below": 0.95}],
+        },
+        "concept_drift": {"reference_outcomes": 150},
+    },
     {"latency": {"p95_above_ms": 8.0, "block_events": 60}, "alerts": {"recovered_outcomes": 60}},
 ]
 

@@ -5,6 +5,7 @@ and no trace of where batches were cut.
 """
 
 from service.core.metrics.catalogue import METRICS, MetricInfo, ResolvedProblem
+from service.core.metrics.estimate import PerformanceEstimate
 from service.core.metrics.losses import loss
 from service.core.metrics.quantiles import QuantileHistogram
 from service.core.metrics.report import positive_class, window_metrics
@@ -15,6 +16,7 @@ __all__ = [
     "METRICS",
     "MetricInfo",
     "OutcomeWindow",
+    "PerformanceEstimate",
     "QuantileHistogram",
     "ResolvedProblem",
     "Since",

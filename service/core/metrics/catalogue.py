@@ -17,6 +17,8 @@ class MetricInfo(msgspec.Struct, frozen=True):
 
     problems: tuple[ResolvedProblem, ...]
     orientation: Orientation
+    estimated: bool = False
+    """From the confidence of predictions, without labels."""
 
 
 _BINARY: tuple[ResolvedProblem, ...] = ("binary",)
@@ -40,6 +42,10 @@ METRICS: MappingProxyType[str, MetricInfo] = MappingProxyType(
         "average_precision": MetricInfo(_CLASSES, "higher"),
         "log_loss": MetricInfo(_CLASSES, "lower"),
         "brier": MetricInfo(_CLASSES, "lower"),
+        "estimated_accuracy": MetricInfo(_CLASSES, "higher", estimated=True),
+        "estimated_precision": MetricInfo(_BINARY, "higher", estimated=True),
+        "estimated_recall": MetricInfo(_BINARY, "higher", estimated=True),
+        "estimated_f1": MetricInfo(_BINARY, "higher", estimated=True),
         "mae": MetricInfo(_NUMBERS, "lower"),
         "mse": MetricInfo(_NUMBERS, "lower"),
         "rmse": MetricInfo(_NUMBERS, "lower"),
@@ -52,5 +58,10 @@ METRICS: MappingProxyType[str, MetricInfo] = MappingProxyType(
 
 
 def metric_names(problem: ResolvedProblem) -> list[str]:
-    """Give the names of the metrics that exist for a problem, in reading order."""
-    return [name for name, info in METRICS.items() if problem in info.problems]
+    """Give the names of the metrics on outcomes that exist for a problem, in reading order."""
+    return [name for name, info in METRICS.items() if problem in info.problems and not info.estimated]
+
+
+def estimate_names(problem: ResolvedProblem) -> list[str]:
+    """Give the names of the estimates that exist for a problem, in reading order."""
+    return [name for name, info in METRICS.items() if problem in info.problems and info.estimated]

@@ -11,7 +11,6 @@ from schemas.outputs import MetricSnapshot, WindowMetrics
 from service.core.columns import Int, Outcomes
 from service.core.effects import Caused
 from service.core.findings import Finding
-from service.core.metrics import OutcomeWindow
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, TaskTopics
 from service.core.roster import Model
@@ -21,6 +20,7 @@ from service.replay.sweep.shared import (
     Moment,
     SharedBanks,
     SharedEmbeddings,
+    SharedEstimate,
     SharedFeatures,
     SharedLabels,
     SharedLatency,
@@ -75,6 +75,12 @@ class Pool:
         """Give the monitor of latency for these settings."""
         return self._one("latency", profile.latency, SharedLatency(profile.latency, self._moment))
 
+    def estimate(self, profile: ModelProfile) -> SharedEstimate:
+        """Give the estimated performance for these settings."""
+        performance, size = profile.performance, profile.concept_drift.reference_outcomes
+        made = SharedEstimate(performance, size, self._reference.get("confidence"), self._moment)
+        return self._one("estimate", (performance.windows, performance.max_window_outcomes, size), made)
+
     def metrics(self, settings: object, compute: Callable[[], tuple[WindowMetrics, ...]]) -> tuple[WindowMetrics, ...]:
         """Give the metrics of windows of these settings at this moment."""
         if self._metrics_at != self._moment.number:
@@ -110,6 +116,7 @@ class MemberVersion(VersionMonitor):
         self.predictions = pool.predictions(model.profile)
         self.labels = pool.labels(model.profile)
         self.latency = pool.latency(model.profile)
+        self.estimate = pool.estimate(model.profile)
 
     def _judge_as(self, *, regression: bool) -> None:
         super()._judge_as(regression=regression)
@@ -137,15 +144,16 @@ class MemberVersion(VersionMonitor):
             event_time_ms=now_ms,
             predictions_total=0,
             outcomes_total=0,
-            windows=self._metrics(self.window, now_ms, sequence) if self._profile.performance.rules else (),
+            windows=self._told(now_ms, sequence) if self._profile.performance.rules else (),
             limits={name: hits for name, hits in self._limits(sequence).items() if hits},
         )
 
-    def _metrics(self, window: OutcomeWindow, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
+    def _told(self, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
         # Every configuration has had the same outcomes; what its window keeps of them is a matter of its settings.
         performance, positive = self._profile.performance, self._profile.positive_label
-        settings = (performance.windows, performance.max_window_outcomes, positive)
-        return self._pool.metrics(settings, lambda: super(MemberVersion, self)._metrics(window, now_ms, sequence))
+        reference = self._profile.concept_drift.reference_outcomes
+        settings = (performance.windows, performance.max_window_outcomes, reference, positive)
+        return self._pool.metrics(settings, lambda: super(MemberVersion, self)._told(now_ms, sequence))
 
     def tell_segments(self, now_ms: int, sequence: int) -> Iterator[MetricSnapshot]:  # noqa: ARG002  # as in the live one
         """Tell nothing."""

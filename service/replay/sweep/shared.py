@@ -21,7 +21,14 @@ from service.core.inputs.feature_monitor import FeatureMonitor, Features
 from service.core.inputs.feature_table import FeatureTable
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
-from service.core.settings import DataQualitySettings, FeatureDriftSettings, LatencySettings, ModelProfile
+from service.core.metrics import PerformanceEstimate
+from service.core.settings import (
+    DataQualitySettings,
+    FeatureDriftSettings,
+    LatencySettings,
+    ModelProfile,
+    PerformanceSettings,
+)
 
 
 class Moment:
@@ -200,6 +207,35 @@ class SharedLabels(LabelMonitor):
         """Observe, or recall."""
         found = self._once.recall()
         return self._once.keep(super().observe_outcomes(outcomes, classes)) if found is None else found
+
+    def reset(self) -> None:
+        """Reset once."""
+        if self._once.is_first_reset():
+            super().reset()
+
+
+class SharedEstimate(PerformanceEstimate):
+    """The estimated performance of one version."""
+
+    def __init__(
+        self, settings: PerformanceSettings, reference_outcomes: int, stored: State | None, moment: Moment
+    ) -> None:
+        self._once = _Once(moment)
+        self._observed = self._learnt = -1
+        """Number of the last record that was taken: what comes again is not taken again."""
+        super().__init__(settings, reference_outcomes, stored)
+
+    def observe(self, predictions: Predictions) -> None:
+        """Observe once."""
+        if int(predictions.sequence[-1]) > self._observed:
+            self._observed = int(predictions.sequence[-1])
+            super().observe(predictions)
+
+    def learn(self, outcomes: Outcomes) -> None:
+        """Learn once."""
+        if len(outcomes.sequence) and int(outcomes.sequence[-1]) > self._learnt:
+            self._learnt = int(outcomes.sequence[-1])
+            super().learn(outcomes)
 
     def reset(self) -> None:
         """Reset once."""
