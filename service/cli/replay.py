@@ -97,6 +97,8 @@ def _check(
         raise UsageError("--published writes what a live service published: it needs --out, and no FILE")
     if verify and (out is None or given["file"] is not None):
         raise UsageError("--verify compares a replay of topics in files: it needs --out, and no FILE")
+    if verify and (given["from_"] != "recorded" or given["to"] != "recorded"):
+        raise UsageError("--verify compares all that was published: --from and --to must be recorded")
 
 
 def _tell(summary: "ReplaySummary", request: "ReplayRequest") -> None:

@@ -173,6 +173,11 @@ class Confidence(msgspec.Struct, frozen=True):
     seen: tuple[Whole, ...]
     right: tuple[Whole, ...]
 
+    @property
+    def sample_count(self) -> int:
+        """Outcomes in the window that had a confidence."""
+        return sum(self.seen)
+
 
 class Reference(msgspec.Struct, frozen=True):
     """A stored reference window. A part that is null is learnt from the first events."""

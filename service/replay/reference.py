@@ -34,7 +34,7 @@ While it is learnt, a value takes 8 bytes (twice that where the rows must be mov
 MIN_EVENTS: Final = 100
 """Events, or labels, that a window must have: the least that `reference_events` may say."""
 MIN_OUTCOMES: Final = 30
-"""Losses that a window must have: the least that `reference_outcomes` may say."""
+"""Losses, and outcomes with a confidence, that a window must have: the least that `reference_outcomes` may say."""
 
 NAMED_VERSIONS: Final = 10
 _NEVER_MS: Final = 1 << 60
@@ -199,5 +199,7 @@ def _leave_out_short(data: State) -> dict[str, int]:
     too_few = {name: count for name, count in had.items() if count < MIN_EVENTS}
     if reference.loss is not None and reference.loss.count < MIN_OUTCOMES:
         too_few["loss"] = reference.loss.count
+    if reference.confidence is not None and reference.confidence.sample_count < MIN_OUTCOMES:
+        too_few["confidence"] = reference.confidence.sample_count
     data.update(dict.fromkeys(too_few))
     return too_few

@@ -74,6 +74,12 @@ def test_contradictions_are_one_line_and_exit_code_2(rows: Path, options: list[s
     assert result.stderr.count("\n") == 1
 
 
+def test_a_range_that_cannot_be_verified_is_refused_before_it_is_replayed(tmp_path: Path) -> None:
+    result = call("replay", "--verify", "--out", tmp_path / "out", "--from", "earliest", expect=2)
+    assert "must be recorded" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_target_a_replay_is_printed(rows: Path) -> None:
     printed = call("replay", rows, *MAPPING)
     assert "ALERT" in printed.stdout

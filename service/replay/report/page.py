@@ -38,6 +38,11 @@ KEY: Final = (
     '<span><i class="k-under"></i>below threshold</span><span><i class="k-over"></i>beyond it</span></p>'
 )
 
+ESTIMATED: Final = (
+    '<p class="key">Estimated: from the calibrated confidence of predictions, before their labels. It holds where the '
+    "concept did not change; a gap that stays says that it did, or that the model outgrew its calibration.</p>"
+)
+
 
 def write_report(
     path: Path, found: Backtest, truth: Truth | None, config: Mapping[str, Any], ranges: Sequence[str]
@@ -104,13 +109,20 @@ def _panels(series: Mapping[str, Sequence[Point]], x: Scale, marks: Sequence[Mar
     if window is None:
         return []
     drawn: list[str] = []
+    note: list[str] = []
     for metric in METRICS:
         curves = metric_curves(series, window, metric)
         estimate = metric_curves(series, window, f"estimated_{metric}")
-        if curves and len(drawn) < MAX_PANELS:
-            told = [curve._replace(name=f"{curve.name} estimated") for curve in estimate]
-            drawn.append(panel(f"{metric.replace('_', ' ')}, {window}", [*curves, *told], x, marks))
-    return drawn
+        if (curves or estimate) and len(drawn) < MAX_PANELS:
+            names = ("realised", "estimated") if len(series) == 1 else ("{}", "{} estimated")
+            told = [
+                curve._replace(name=name.format(curve.name))
+                for name, some in zip(names, (curves, estimate), strict=True)
+                for curve in some
+            ]
+            drawn.append(panel(f"{metric.replace('_', ' ')}, {window}", told, x, marks))
+            note = [ESTIMATED] if estimate else note
+    return drawn + note
 
 
 def _heat_maps(series: Mapping[str, Sequence[Point]], x: Scale, marks: Sequence[Mark]) -> list[str]:
