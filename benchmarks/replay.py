@@ -8,7 +8,11 @@ bytes.
 
 import asyncio
 import itertools
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -209,6 +213,52 @@ async def measure_sweep(what: str, cores: Sequence[CoreSettings], predictions: i
     }
 
 
+def measure_sweep_command(predictions: int) -> dict[str, object]:
+    """Compare the command `sweep`, on all cores, with the command `replay`; starting the processes counts."""
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made)
+        records = asyncio.run(_write_setting(directory, predictions))
+        pairs = []
+        for number in range(ROUNDS):
+            one = _spent(directory, "replay", "--out", directory / f"out-{number}")
+            pairs.append((one, _spent(directory, "sweep", "--plan", directory / "plan.yaml", "--json")))
+    return {
+        "case": f"the command sweep of {len(on_features())} configurations of feature drift, {os.cpu_count()} cores",
+        "ratio": round(statistics.median(many.wall_s / one.wall_s for one, many in pairs), 2),
+        "ratio_by_cpu": round(statistics.median(many.cpu_s / one.cpu_s for one, many in pairs), 2),
+        "sweep_s": round(statistics.median(many.wall_s for _, many in pairs), 2),
+        "sweep_cpu_s": round(statistics.median(many.cpu_s for _, many in pairs), 2),
+        "records": records,
+        "rounds": ROUNDS,
+    }
+
+
+async def _write_setting(directory: Path, predictions: int) -> int:
+    """Write a filled log, the configuration that names it, and a plan of 50 changes."""
+    async with carrier("sqlite", directory) as (log, _):
+        inputs = await filled(log, Workload(), predictions)
+    config = msgspec.to_builtins(configured(inputs, CoreSettings()))
+    config["log"] = {"carrier": "sqlite", "sqlite": {"path": str(directory / "log.sqlite")}}
+    names = ("reference_events", "block_events", "bins")
+    changes = [
+        {f"core.default.feature_drift.{name}": getattr(core.default.feature_drift, name) for name in names}
+        for core in on_features()
+    ]
+    (directory / "config.json").write_bytes(msgspec.json.encode(config))  # JSON is YAML
+    (directory / "plan.yaml").write_bytes(msgspec.json.encode({"list": [{"set": change} for change in changes]}))
+    return inputs.records
+
+
+def _spent(directory: Path, command: str, *options: object) -> Spent:
+    watch, before = Stopwatch(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    span = ("--from", "earliest", "--to", "latest")
+    arguments = [sys.executable, "-m", "service", command, "-c", directory / "config.json", *span, *options]
+    subprocess.run(list(map(str, arguments)), check=True, capture_output=True)  # noqa: S603  # our own command
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Spent(watch.read().wall_s, cpu_s)
+
+
 def run(scale: float, kinds: Sequence[str] = ("sqlite", "kafka")) -> list[dict[str, object]]:
     """Measure everything."""
     predictions = max(int(100_000 * scale), 1_000) // 1_000 * 1_000
@@ -217,4 +267,5 @@ def run(scale: float, kinds: Sequence[str] = ("sqlite", "kafka")) -> list[dict[s
     ]
     results.append(asyncio.run(measure_parquet(predictions)))
     sweeps = (("detectors and alerts", on_outcomes()), ("feature drift", on_features()))
-    return results + [asyncio.run(measure_sweep(what, cores, predictions)) for what, cores in sweeps]
+    results += [asyncio.run(measure_sweep(what, cores, predictions)) for what, cores in sweeps]
+    return [*results, measure_sweep_command(predictions)]
