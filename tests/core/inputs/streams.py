@@ -58,7 +58,7 @@ def outcomes(actual):
 
 
 def part(columns, start, end):
-    return type(columns)(*(column[start:end] for column in columns))
+    return type(columns)(*(None if column is None else column[start:end] for column in columns))
 
 
 def observe_in_parts(monitor, columns, at, restart=None):
