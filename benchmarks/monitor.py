@@ -48,8 +48,8 @@ class Case(NamedTuple):
 
 
 def cases(scale: float) -> list[Case]:
-    """Give what is measured. With a thousand models each has its reference after 130 of its own events."""
-    few, warm = int(2_000 * max(scale, 1.0)), int(200_000 * scale)
+    """Give what is measured. Each of a thousand models is past its reference and its first block (which makes bets)."""
+    few, warm = int(2_000 * max(scale, 1.0)), int(320_000 * scale)
     many = Workload(models=max(int(1_000 * scale), 2), events_per_second=MANY_RATE)
     return [
         Case("1 model, 18 numbers and 2 categories, with labels", Workload(), True, few),

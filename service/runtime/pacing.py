@@ -41,7 +41,7 @@ class StepSize:
 
     TOO_LONG_S = 1.0
     """A step is synchronous, and group members have ten seconds to answer. Much shorter steps cost throughput where
-    a thousand models share a task, for each model that a step touches costs some 200 us, however few its records."""
+    a thousand models share a task, for each model that a step touches costs some 100 us, however few its records."""
     SHORT_S = 0.3
     LEAST = 64
 
