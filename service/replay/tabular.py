@@ -68,7 +68,7 @@ class TableMapper:
         `number`: of the first row, from 0.
         """
         mapping, size = self._mapping, len(table.lines)
-        if mapping.prediction is None:
+        if mapping.prediction is None or mapping.embeddings:
             return None
         try:
             times_ms = self._times(number, table)

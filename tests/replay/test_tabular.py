@@ -121,6 +121,12 @@ def test_a_usual_table_takes_the_fast_way(texts: bool) -> None:
     assert check(BARE, columns, texts=texts) is not None
 
 
+def test_rows_with_embeddings_and_files_of_labels_alone_are_left_to_the_rows_own_way() -> None:
+    table = Table([1], {"said": [1], "v": [[0.5, 1.0]]})
+    for mapping in (ColumnMapping(model_id="m", prediction="said", embeddings=("v",)), ColumnMapping(model_id="m")):
+        assert TableMapper(mapping, LARGEST, texts=False).map(0, table) is None
+
+
 def test_a_row_that_may_be_too_large_for_a_record_is_left_to_the_codec() -> None:
     assert check(BARE, {"said": [1], "truth": [None], "x": ["y" * LARGEST]}, texts=False) is None
 
