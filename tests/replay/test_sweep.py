@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import encode
@@ -129,6 +129,7 @@ cells = st.none() | st.booleans() | st.floats(allow_nan=False) | st.sampled_from
 events = st.none() | st.dictionaries(st.sampled_from("pqrstu"), cells, max_size=6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(events, min_size=1, max_size=8), max_size=8), st.integers(1, 9), st.integers(1, 9))
 def test_rows_that_tables_share_are_those_that_each_would_encode_however_its_blocks_end(
     batches: list[list[Any]], first: int, second: int

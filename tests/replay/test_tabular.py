@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -99,12 +99,14 @@ def check(mapping: ColumnMapping, columns: dict[str, list[Any]], *, texts: bool)
     return batch
 
 
+@settings(deadline=None)
 @given(tables(), st.sampled_from([MAPPING, BARE]))
 @example({name: [7.5, None] for name in COLUMNS}, BARE)
 def test_typed_columns_give_the_events_of_their_rows(columns: dict[str, list[Any]], mapping: ColumnMapping) -> None:
     check(mapping, columns, texts=False)
 
 
+@settings(deadline=None)
 @given(tables(), st.sampled_from([MAPPING, BARE]))
 def test_columns_of_texts_give_the_events_of_their_rows(columns: dict[str, list[Any]], mapping: ColumnMapping) -> None:
     written = {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in columns.items()}
@@ -131,6 +133,7 @@ def test_a_row_that_may_be_too_large_for_a_record_is_left_to_the_codec() -> None
     assert check(BARE, {"said": [1], "truth": [None], "x": ["y" * LARGEST]}, texts=False) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 3) | st.none(), max_size=12), st.integers(0, 14) | st.none(), st.sampled_from(["csv", "pq"])
 )

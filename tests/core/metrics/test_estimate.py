@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -145,6 +145,7 @@ def tell(estimate: PerformanceEstimate, now_ms: int, *, binary: bool = True) -> 
     return estimate.add_to(EMPTY, now_ms, "binary" if binary else "multiclass", names, None)
 
 
+@settings(deadline=None)
 @given(streams, streams, st.integers(1, 20), st.booleans())
 def test_estimates_are_those_worked_out_answer_by_answer(
     reference: list[Any], rows: list[Any], size: int, binary: bool
@@ -167,6 +168,7 @@ def test_estimates_are_those_worked_out_answer_by_answer(
         }
 
 
+@settings(deadline=None)
 @given(streams, streams, st.integers(1, 20), st.lists(st.integers(0, 40), max_size=4))
 def test_an_estimate_is_the_same_wherever_the_stream_is_cut(
     reference: list[Any], rows: list[Any], size: int, places: list[int]
@@ -177,6 +179,7 @@ def test_an_estimate_is_the_same_wherever_the_stream_is_cut(
     assert tell(parts, 150) == tell(whole, 150)
 
 
+@settings(deadline=None)
 @given(streams, streams, st.integers(0, 40), st.integers(1, 20))
 def test_an_estimate_restored_at_any_cut_goes_on_as_if_nothing_had_happened(
     reference: list[Any], rows: list[Any], at: int, size: int
@@ -191,6 +194,7 @@ def test_an_estimate_restored_at_any_cut_goes_on_as_if_nothing_had_happened(
     assert tell(restored, 150) == tell(first, 150)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 700), max_size=6), st.integers(1, 1200), st.integers(0, 2000))
 def test_recent_predictions_are_what_a_list_of_all_would_give_and_changed_blocks_keep_a_store(
     batches: list[int], capacity: int, last: int
