@@ -46,9 +46,13 @@ ReferenceCount = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Mean = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Variance = Annotated[float, msgspec.Meta(ge=0.0, le=0.25)]
 
-SHIFTS: Final = (0.02, 0.05, 0.1, 0.2, 0.4)
-"""Alternatives p0 + shift for 0/1 losses: from a change that takes thousands of values to one that takes ten."""
-DEVIATIONS: Final = (0.07, 0.17, 0.33, 0.67, 1.33)
+SHIFTS: Final = (0.015, 0.03, 0.06, 0.12, 0.3)
+"""Alternatives p0 + shift for 0/1 losses: from a change that takes a thousand values to one that takes ten.
+
+p0 is a bound: of a rise from .1 to .15 it leaves .03 or less. At a matched run length of 10,000 that rise took 408
+values with .02, .04, .08, .16, .32, 430 with a sixth bet at .48, and 381 with these; a jump to .5 took 30 with all.
+"""
+DEVIATIONS: Final = (0.05, 0.1, 0.2, 0.4, 1.0)
 """The same in standard deviations, for other losses: SHIFTS over the .3 of a Bernoulli(.1) loss."""
 WARNING_FACTOR: Final = 10.0
 """A warning is an alarm at a tenth of the expected events between false ones."""
@@ -78,7 +82,7 @@ class _EDetector:
         *,
         expected_events_between_false_alarms: ExpectedEvents = 50_000.0,
         tolerance: Tolerance = 0.0,
-        reference_size: ReferenceSize = 500,
+        reference_size: ReferenceSize = 1_000,
         reference_confidence: Probability = 0.95,
         reference_count: ReferenceCount | None = None,
         reference_mean: Mean | None = None,
@@ -144,7 +148,7 @@ class _EDetector:
             if self._reference.whole:
                 self._open(self._reference.bounds())
                 if self._reference.state.binary and not self._two_sided:
-                    self._following = Following(self._reference.count)
+                    self._following = Following(self._reference.count, self._reference.dependence())
         while self._mixture is not None and taken < len(values):
             room = len(values) if self._following is None else self._following.room
             part = values[taken : taken + room] if taken or room < len(values) else values

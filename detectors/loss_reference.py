@@ -66,6 +66,10 @@ class LossReference:
         self.state.binary = self.state.binary and ones + int((taken == 0.0).sum()) == len(taken)
         return len(taken)
 
+    def dependence(self) -> Dependence:
+        """Give the sums over the window, to go on with."""
+        return msgspec.structs.replace(self.state.dependence)
+
     def bounds(self) -> LossBounds:
         """Give the bounds of the full window."""
         inflation = self.state.dependence.inflation

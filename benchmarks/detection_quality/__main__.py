@@ -1,4 +1,4 @@
-"""`python -m benchmarks.detection_quality [--table A..F] [--quick] [--scale S] [--json DIR] [--markdown FILE]`.
+"""`python -m benchmarks.detection_quality [--table A..F] [--quick] [--scale S] [--processes N]`, `--json`, `--markdown`.
 
 Each table is measured, kept as JSON in DIR, and all tables that are there are written as Markdown: a table can be
 measured again by itself. `--quick` looks whether everything runs, with sizes from which nothing can be concluded.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.detection_quality import table_a, table_b, table_c, table_d, table_e, table_f
+from benchmarks.detection_quality.running import use_processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 JSON = ROOT / ".cache" / "detection_quality"
@@ -91,9 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", choices=sorted(TABLES), action="append", help="measure this one; may be repeated")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, under a minute; nothing is concluded")
     parser.add_argument("--scale", type=float, default=1.0, help="the share of the full sizes; the page says so")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="how many work side by side (2)")
     parser.add_argument("--json", type=Path, metavar="DIR", help="where tables are kept as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="where the page is written")
     chosen = parser.parse_args(arguments)
+    use_processes(chosen.processes)
     # A quick run must not overwrite what a long one measured.
     directory: Path = chosen.json or (JSON / "quick" if chosen.quick else JSON)
     page: Path = chosen.markdown or (directory / "tables.md" if chosen.quick else DOCUMENT)

@@ -11,7 +11,7 @@ from benchmarks.detection_quality.elsewhere import alarms_elsewhere
 from benchmarks.detection_quality.streams import Values
 from detectors.protocol import Level
 
-WORKERS = 2
+_processes = 2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,8 +74,15 @@ def _poisson_lower(count: int) -> float:
     return float(chi2.ppf(0.025, 2 * count) / 2.0)
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int = WORKERS) -> list[Result]:
-    """Do the work for all items, in two processes; the results come in the order of the items."""
+def use_processes(count: int) -> None:
+    """Say in how many processes work is done from now on: two, unless a shared machine has only one to spare."""
+    global _processes  # noqa: PLW0603 - one command line, one number
+    _processes = count
+
+
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> list[Result]:
+    """Do the work for all items, in two processes or as many as were said; the results come in the items' order."""
+    workers = workers or _processes
     if workers == 1:
         return [work(item) for item in items]
     with ProcessPoolExecutor(max_workers=workers) as pool:

@@ -88,7 +88,7 @@ def test_clustered_errors_alarm_no_more_often_than_was_asked_for(detector):
 def test_a_model_that_became_better_is_held_to_its_better_level():
     # 25 % errors while it was young, then 10 %, then back to 20 %: no worse than the reference, and yet a loss.
     values = bernoulli(5, (0.25, 500), (0.1, 7_500), (0.2, 3_000))
-    detector = ESR()
+    detector = ESR(reference_size=500)
     progress = detector.update_many(values)
     assert progress.level is Level.DRIFT
     assert 8_000 < progress.consumed < 9_000
@@ -97,8 +97,32 @@ def test_a_model_that_became_better_is_held_to_its_better_level():
     assert abs(detector.verdict().change_point - 8_000) < 300
 
 
+def test_a_stable_stream_narrows_the_bound_of_its_reference():
+    # At 10 % errors the 97 % bound of 500 values is some .1 + 1.9 * .3 / sqrt(500) = .125; 8,000 leave .1 + .01.
+    detector = ESR(reference_size=500)
+    values = bernoulli(16, (0.1, 8_000))
+    detector.update_many(values[:500])
+    wide = detector.null_mean
+    assert detector.update_many(values[500:]).level is Level.STABLE
+    assert 0.1 < detector.null_mean < wide - 0.01
+    assert detector.null_mean == pytest.approx(values.mean() + 3.1 * 0.3 / 8_000**0.5, abs=0.004)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rate=st.floats(0.01, 0.5))
+def test_the_windows_that_are_looked_at_end_at_doublings_of_the_reference(seed, rate):
+    values = (np.random.default_rng(seed).random(1_600) < rate).astype(np.float64)
+    detector = ESR(reference_size=100, expected_events_between_false_alarms=1e12)
+    numbers = []
+    for start, stop in ((0, 199), (199, 200), (200, 399), (399, 400), (400, 799), (799, 800), (800, 1_600)):
+        detector.update_many(values[start:stop])
+        numbers.append(detector.snapshot()["body"]["following"]["number"])
+    assert numbers == [1, 2, 2, 3, 3, 4, 5]
+    assert detector.snapshot()["body"]["following"]["pooled"] == msgspec.to_builtins(taken(values))
+
+
 def test_a_model_that_became_worse_does_not_move_its_level():
-    detector = ESR(tolerance=0.3)
+    detector = ESR(tolerance=0.3, reference_size=500)
     detector.update_many(bernoulli(6, (0.1, 500)))
     first = detector.null_mean
     detector.update_many(bernoulli(7, (0.3, 3_000)))
