@@ -18,7 +18,7 @@ from detectors.protocol import Values
 
 _BATCH: Final = 25  # 20 batches in a window of 500; an autocorrelation of .9 has fallen to .07 over one
 _SIGNIFICANT: Final = 2.5
-_LARGEST: Final = 100.0  # beyond it a window of 500 holds five independent values, and says nothing anyway
+LARGEST: Final = 100.0  # beyond it a window of 500 holds five independent values, and says nothing anyway
 _FEW: Final = 24  # below this many values plain floats beat numpy's cost per call
 
 
@@ -82,4 +82,4 @@ class Dependence(msgspec.Struct, forbid_unknown_fields=True):
         first_order = (1.0 + neighbours) / max(1.0 - neighbours, 1e-6)
         batch_mean = self.mark / batches
         batch_variance = (self.batch_squares / batches - batch_mean * batch_mean) * batches / (batches - 1)
-        return min(max(first_order, batch_variance / (_BATCH * variance), 1.0), _LARGEST)
+        return min(max(first_order, batch_variance / (_BATCH * variance), 1.0), LARGEST)

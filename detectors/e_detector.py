@@ -33,6 +33,7 @@ import numpy as np
 
 from detectors.better_level import REFERENCE_SHARE, Following
 from detectors.columns import SHORT, column, few, is_binary
+from detectors.dependence import LARGEST
 from detectors.e_mixture import Bets, EMixture, MixtureState
 from detectors.loss_reference import LossBounds, LossReference, ReferenceSums, given_bounds
 from detectors.parameters import Probability, checked
@@ -45,6 +46,7 @@ ReferenceSize = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 ReferenceCount = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Mean = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Variance = Annotated[float, msgspec.Meta(ge=0.0, le=0.25)]
+Inflation = Annotated[float, msgspec.Meta(ge=1.0, le=LARGEST)]
 
 SHIFTS: Final = (0.015, 0.03, 0.06, 0.12, 0.3)
 """Alternatives p0 + shift for 0/1 losses: from a change that takes a thousand values to one that takes ten.
@@ -87,13 +89,15 @@ class _EDetector:
         reference_count: ReferenceCount | None = None,
         reference_mean: Mean | None = None,
         reference_variance: Variance | None = None,
+        reference_inflation: Inflation = 1.0,
         two_sided: bool = False,
     ) -> None:
         """Set up. The first `reference_size` values are the reference unless one is given as count and mean.
 
-        A given reference is of 0/1 losses unless `reference_variance` is given too. `tolerance` is a rise of the mean
-        loss that is not drift. `two_sided` watches falls too, at the same budget. Raises ValueError for a parameter
-        out of range.
+        A given reference is of 0/1 losses unless `reference_variance` is given too, and of independent ones unless
+        `reference_inflation` says by how much dependence raises the variance of their mean. `tolerance` is a rise of
+        the mean loss that is not drift. `two_sided` watches falls too, at the same budget. Raises ValueError for a
+        parameter out of range.
         """
         parameters = {
             "expected_events_between_false_alarms": expected_events_between_false_alarms,
@@ -103,6 +107,7 @@ class _EDetector:
             "reference_count": reference_count,
             "reference_mean": reference_mean,
             "reference_variance": reference_variance,
+            "reference_inflation": reference_inflation,
             "two_sided": two_sided,
         }
         self._configure(checked(_EDetector, parameters))
@@ -122,7 +127,8 @@ class _EDetector:
         self.rebase()
         count, mean = self._parameters["reference_count"], self._parameters["reference_mean"]
         if count is not None:
-            self._open(given_bounds(count, mean, self._parameters["reference_variance"], self._doubt))
+            variance, inflation = self._parameters["reference_variance"], self._parameters["reference_inflation"]
+            self._open(given_bounds(count, mean, variance, self._doubt, inflation))
 
     def rebase(self) -> None:
         """Learn the reference anew from what follows, also where one was given: the level has changed."""

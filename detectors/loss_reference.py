@@ -90,10 +90,11 @@ def bernoulli_bounds(ones: float, count: float, doubt: float, inflation: float =
     return LossBounds(lower, upper, upper * (1.0 - upper), binary=True, inflation=inflation)
 
 
-def given_bounds(count: int, mean: float, variance: float | None, doubt: float) -> LossBounds:
+def given_bounds(count: int, mean: float, variance: float | None, doubt: float, inflation: float = 1.0) -> LossBounds:
     """Bound the mean from a stored reference: 0/1 losses where no variance is given."""
     if variance is None:
-        return bernoulli_bounds(round(mean * count), count, doubt)
-    upper = bounded_mean_upper(mean, variance, count, doubt)
-    lower = 1.0 - bounded_mean_upper(1.0 - mean, variance, count, doubt)
-    return LossBounds(lower, upper, variance, binary=False)
+        return bernoulli_bounds(round(mean * count), count, doubt, inflation)
+    effective = max(int(count / inflation), 1)
+    upper = bounded_mean_upper(mean, variance, effective, doubt)
+    lower = 1.0 - bounded_mean_upper(1.0 - mean, variance, effective, doubt)
+    return LossBounds(lower, upper, variance, binary=False, inflation=inflation)

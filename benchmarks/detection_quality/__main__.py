@@ -1,4 +1,4 @@
-"""`python -m benchmarks.detection_quality [--table A..F] [--quick] [--scale S] [--processes N]`, `--json`, `--markdown`.
+"""`python -m benchmarks.detection_quality [--table A..F] [--quick] [--scale S] [--processes N]` and where it is kept.
 
 Each table is measured, kept as JSON in DIR, and all tables that are there are written as Markdown: a table can be
 measured again by itself. `--quick` looks whether everything runs, with sizes from which nothing can be concluded.

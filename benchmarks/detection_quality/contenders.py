@@ -89,17 +89,17 @@ RIVER = [
 ]
 
 FROUROS = [
-    Contender("frouros", "ADWIN", "real", share=0.1),
-    Contender("frouros", "CUSUM", "real", share=0.1),
-    Contender("frouros", "DDM", share=0.1),
-    Contender("frouros", "ECDDWT", share=0.1),
-    Contender("frouros", "EDDM", share=0.1),
-    Contender("frouros", "GeometricMovingAverage", "real", share=0.1),
-    Contender("frouros", "HDDMA", share=0.1),
-    Contender("frouros", "HDDMW", share=0.1),
+    Contender("frouros", "ADWIN", "real", share=0.02),
+    Contender("frouros", "CUSUM", "real", share=0.02),
+    Contender("frouros", "DDM", share=0.02),
+    Contender("frouros", "ECDDWT", share=0.02),
+    Contender("frouros", "EDDM", share=0.02),
+    Contender("frouros", "GeometricMovingAverage", "real", share=0.02),
+    Contender("frouros", "HDDMA", share=0.02),
+    Contender("frouros", "HDDMW", share=0.02),
     Contender("frouros", "KSWIN", "real", share=0.02),
-    Contender("frouros", "PageHinkley", "real", share=0.1),
-    Contender("frouros", "RDDM", share=0.1),
+    Contender("frouros", "PageHinkley", "real", share=0.02),
+    Contender("frouros", "RDDM", share=0.02),
     Contender("frouros", "STEPD", share=0.02),
 ]
 

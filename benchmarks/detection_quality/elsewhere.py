@@ -1,10 +1,12 @@
 """frouros and MOA, each in a place of its own: libraries to compare with, which the project does not depend on.
 
-frouros lives in a virtual environment under `.cache` (it wants other versions of numpy and scipy than we do), MOA is
-one jar from Maven Central that a small Java program drives. Where either cannot be had, tables name it as absent.
+frouros lives in a virtual environment under `.cache` (it wants other versions of numpy and scipy than we do), MOA and
+the part of Weka that it calls are two jars that a small Java program drives. Where either cannot be had, tables name it
+as absent.
 """
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -24,7 +26,8 @@ CACHE = ROOT / ".cache"
 HERE = Path(__file__).resolve().parent
 
 FROUROS = "frouros==0.9.0"
-MOA = "nz.ac.waikato.cms.moa:moa:2024.07.0"
+JARS = ("nz.ac.waikato.cms.moa:moa:2024.07.0", "nz.ac.waikato.cms.weka:weka-dev:3.9.6")
+"""STEPD asks Weka for a normal quantile."""
 
 _INSTALL_S = 300
 _RUN_S = 900
@@ -46,20 +49,22 @@ def frouros_python() -> str | None:
 
 
 @lru_cache(maxsize=1)
-def moa_jar() -> str | None:
-    """Give the path of MOA's jar, fetched at the first call; None where Java or Maven is missing."""
-    jar = CACHE / "moa" / f"moa-{MOA.rsplit(':', 1)[1]}.jar"
-    if not jar.exists() and shutil.which("mvn"):
-        goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
-        _answers(["mvn", "-q", goal, f"-Dartifact={MOA}", f"-DoutputDirectory={jar.parent}"], _INSTALL_S)
-    return str(jar) if jar.exists() and shutil.which("java") else None
+def moa_classpath() -> str | None:
+    """Give where MOA's classes lie, fetched at the first call; None where Java or Maven is missing."""
+    jars = [CACHE / "moa" / "{1}-{2}.jar".format(*artifact.split(":")) for artifact in JARS]
+    goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+    for artifact, jar in zip(JARS, jars, strict=True):
+        if not jar.exists() and shutil.which("mvn"):
+            _answers(["mvn", "-q", goal, f"-Dartifact={artifact}", f"-DoutputDirectory={jar.parent}"], _INSTALL_S)
+    there = shutil.which("java") and all(jar.exists() for jar in jars)
+    return os.pathsep.join(map(str, jars)) if there else None
 
 
 def available(family: str) -> bool:
     """Say whether detectors of that family can run here."""
     if family == "frouros":
         return frouros_python() is not None
-    return family != "moa" or moa_jar() is not None
+    return family != "moa" or moa_classpath() is not None
 
 
 def alarms_elsewhere(contender: Contender, streams: Sequence[Values], *, together: bool = False) -> list[list[int]]:
@@ -74,7 +79,7 @@ def alarms_elsewhere(contender: Contender, streams: Sequence[Values], *, togethe
             text = json.dumps(dict(contender.parameters))
             command = [_there(frouros_python()), str(HERE / "frouros_program.py"), contender.name, str(path), text]
         else:
-            command = ["java", "-cp", _there(moa_jar()), str(HERE / "Detect.java"), contender.name, str(path)]
+            command = ["java", "-cp", _there(moa_classpath()), str(HERE / "Detect.java"), contender.name, str(path)]
             command += ["together"] if together else []
         found: list[list[int]] = json.loads(output(command))
         return found

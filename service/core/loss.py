@@ -11,10 +11,12 @@ import numpy as np
 
 from detectors import registry
 from detectors.columns import SHORT
+from detectors.dependence import Dependence
 from detectors.protocol import Detector, Level, State
 from schemas.outputs import ChangePoint, Evidence
 from service.core.columns import Float, Outcomes
 from service.core.findings import Finding
+from service.core.inputs.versions import require_version
 from service.core.loss_feed import NEVER, Drift, LossFeed
 from service.core.metrics.window import OutcomeWindow
 from service.core.settings import ConceptDriftSettings, DetectorSettings
@@ -48,7 +50,7 @@ class LossMonitor:
 
     def _start(self) -> None:
         self.detectors: list[Detector] = [
-            make_detector(item, self._settings.reference_outcomes, bernoulli=self._bernoulli) for item in self._chosen
+            make_detector(item, self._settings.reference_outcomes) for item in self._chosen
         ]
         self._bases = [0] * len(self.detectors)
         self._votes: dict[int, tuple[int, Evidence]] = {}
@@ -57,6 +59,7 @@ class LossMonitor:
         self._reference_std = 0.0
         self._cap = 1.0
         self._scaled_mean = self._scaled_variance = 0.0
+        self._dependence = 1.0
         self._first_number = 0
         self._opened_at: int | None = None
         self._reference_count = self._settings.reference_outcomes
@@ -69,6 +72,7 @@ class LossMonitor:
         self._reference_std = reference["std"]
         self._cap = reference["cap"]
         self._scaled_mean, self._scaled_variance = reference["scaled"]
+        self._dependence = reference.get("dependence", 1.0)
         for place in range(len(self.detectors)):
             self._restart(place, 0)
 
@@ -92,6 +96,7 @@ class LossMonitor:
             "std": self._reference_std,
             "cap": self._cap,
             "scaled": [self._scaled_mean, self._scaled_variance],
+            "dependence": self._dependence,
         }
 
     def reset(self, outcomes_so_far: int) -> None:
@@ -127,6 +132,9 @@ class LossMonitor:
             self._cap = cap or float(np.max(reference)) or 1.0
         scaled = reference if self._bernoulli else np.minimum(reference / self._cap, 1.0)
         self._scaled_mean, self._scaled_variance = float(np.mean(scaled)), float(np.var(scaled))
+        sums = Dependence()
+        sums.take(scaled)
+        self._dependence = sums.inflation
 
     def _feed(self, losses: Float, start: int, first_row: int) -> list[Drift]:
         values = losses if self._bernoulli else np.minimum(losses / self._cap, 1.0)
@@ -161,7 +169,11 @@ class LossMonitor:
         self._bases[place] = number
 
     def _with_reference(self, item: DetectorSettings) -> Detector:
-        given = {"reference_count": self._reference_count, "reference_mean": self._scaled_mean}
+        given = {
+            "reference_count": self._reference_count,
+            "reference_mean": self._scaled_mean,
+            "reference_inflation": self._dependence,
+        }
         if not self._bernoulli:
             given["reference_variance"] = self._scaled_variance
         return registry.make(item.name, **(item.params | given))
@@ -278,41 +290,49 @@ class LossMonitor:
             "bases": list(self._bases),
             "votes": {str(place): [at, msgspec.to_builtins(evidence)] for place, (at, evidence) in self._votes.items()},
             "pending": self._pending.tobytes(),
+            "reference_count": self._reference_count,
             "reference_mean": self.reference_mean,
             "reference_std": self._reference_std,
             "cap": self._cap,
             "scaled": [self._scaled_mean, self._scaled_variance],
+            "dependence": self._dependence,
             "first_number": self._first_number,
             "opened_at": self._opened_at,
         }
 
-    def restore(self, state: State) -> None:
-        """Take over a snapshot. Detectors whose settings are no longer the same begin as new."""
+    def restore(self, state: State, outcomes_so_far: int) -> None:
+        """Take over a snapshot. Detectors whose settings are no longer the same begin as new, with what comes next."""
+        require_version(state, _VERSION, "loss monitor")
+        self._restore_reference(state)
         held = list(zip(state["chosen"], state["detectors"], state["bases"], strict=True))
         for place, item in enumerate(self._chosen):
+            # What is pending they will still be given, when the reference is whole.
+            self._restart(place, outcomes_so_far - len(self._pending))
             for chosen, snapshot, base in held:
                 if chosen == [item.name, item.params]:
                     self.detectors[place], self._bases[place] = registry.restore(snapshot), base
         for place, (at, evidence) in state["votes"].items():
             if int(place) < len(self.detectors):
                 self._votes[int(place)] = (at, msgspec.convert(evidence, Evidence))
+        self._first_number = state["first_number"]
+        self._opened_at = state["opened_at"]
+
+    def _restore_reference(self, state: State) -> None:
         self._pending = np.frombuffer(state["pending"], dtype=np.float64)
+        self._reference_count = state["reference_count"]
         self.reference_mean = state["reference_mean"]
         self._reference_std = state["reference_std"]
         self._cap = state["cap"]
         self._scaled_mean, self._scaled_variance = state["scaled"]
-        self._first_number = state["first_number"]
-        self._opened_at = state["opened_at"]
+        self._dependence = state["dependence"]
 
 
-def make_detector(settings: DetectorSettings, reference_outcomes: int, *, bernoulli: bool) -> Detector:
+def make_detector(settings: DetectorSettings, reference_outcomes: int) -> Detector:
     """Make a configured detector; one that learns a reference learns it from as many outcomes as the monitor does."""
     params = dict(settings.params)
     known = registry.parameters(settings.name)
     if "reference_size" in known:
         params.setdefault("reference_size", reference_outcomes)
-    if not bernoulli and "loss" in known:
-        params.setdefault("loss", "bounded")
     return registry.make(settings.name, **params)
 
 

@@ -16,6 +16,7 @@ from service.core.effects import Caused
 from service.core.findings import Finding
 from service.core.finetuning import Decision, FineTunePolicy, LossSample, Refusal, TrainingWindow
 from service.core.finetuning.lifecycle import Moment
+from service.core.inputs.versions import require_version
 from service.core.intake import Role
 from service.core.loss_feed import NEVER, LossFeed
 from service.core.prepare import ControlRow, TaskTopics
@@ -320,6 +321,7 @@ class ModelMonitor:
 
     def restore(self, state: State, versions: Mapping[str, tuple[State, Mapping[str, Mapping[str, bytes]]]]) -> None:
         """Take over a snapshot. `versions`: each version's own snapshot and the blocks of its windows."""
+        require_version(state, _VERSION, "model monitor")
         for model_version in state["versions"]:
             self.version(model_version).restore(*versions[model_version])
         self.alerts.restore(state["alerts"])

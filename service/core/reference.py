@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from msgspec import Meta
 
+from detectors.dependence import LARGEST
 from schemas.events import MAX_DIMENSION, MAX_EMBEDDINGS, MAX_ID_CHARS
 from service.core.inputs.quality_reference import PROBLEMS
 from service.core.metrics.confidence import CELLS
@@ -164,6 +165,8 @@ class Loss(msgspec.Struct, frozen=True):
     cap: Annotated[float, Meta(gt=0.0)]
     scaled: tuple[Annotated[float, Meta(ge=0.0, le=1.0)], Annotated[float, Meta(ge=0.0, le=0.25)]]
     """Mean and variance of the losses as detectors see them, between 0 and 1: no variance there is above 1/4."""
+    dependence: Annotated[float, Meta(ge=1.0, le=LARGEST)] = 1.0
+    """By how much the dependence of losses on those before them raises the variance of their mean."""
 
 
 class Confidence(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from service.core.inputs.embeddings import EmbeddingMonitor
 from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
+from service.core.inputs.versions import require_version
 from service.core.limits import limit_finding
 from service.core.loss import LossMonitor
 from service.core.loss_feed import LossFeed
@@ -363,6 +364,7 @@ class VersionMonitor:
 
     def restore(self, state: State, blocks: Mapping[str, Mapping[str, bytes]]) -> None:
         """Take over a snapshot and the blocks of each window."""
+        require_version(state, _VERSION, "version monitor")
         self._judge_as(regression=state["regression"])
         self.counts.values.update(state["counts"])
         self.features.restore(state["features"])
@@ -372,7 +374,7 @@ class VersionMonitor:
         self.latency.restore(state["latency"])
         self.window.restore(state["window"], blocks.get("all", {}))
         self.segments.restore(state["segments"], blocks)
-        self.loss.restore(state["loss"])
+        self.loss.restore(state["loss"], self.window.total)
         if "estimate" in state:  # what was written before there were estimates has none, and they begin now
             self.estimate.restore(state["estimate"], blocks.get("recent", {}))
         self._label_delay.restore(state["label_delay"])
