@@ -61,6 +61,26 @@ def document(tables: dict[str, dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
+def figures(tables: dict[str, dict[str, Any]]) -> str:
+    """Give all figures as JSON, a line for each row of a table; the places of single alarms are left out."""
+    parts = []
+    for letter, result in sorted(tables.items()):
+        rest = {name: part for name, part in result.items() if name != "rows"}
+        rows = ",\n  ".join(json.dumps(_brief(row)) for row in result["rows"])
+        parts.append(f'"{letter}": {{"about": {json.dumps(rest)}, "rows": [\n  {rows}\n]}}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _brief(value: Any) -> Any:
+    """Leave out where single alarms were, and round to six digits: no figure is known better."""
+    if isinstance(value, dict):
+        # In table A `alarms` is how many there were.
+        return {name: _brief(part) for name, part in value.items() if name != "alarms" or isinstance(part, int)}
+    if isinstance(value, list):
+        return [_brief(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def measured(letter: str, *, quick: bool, scale: float) -> dict[str, Any]:
     """Measure a table and say how long it took."""
     began = time.perf_counter()
@@ -106,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = measured(letter, quick=chosen.quick, scale=chosen.scale)
         print(f"  {result['seconds']:.0f} s", file=sys.stderr, flush=True)
         (directory / f"table-{letter}.json").write_text(json.dumps(result, indent=1) + "\n")
-        page.write_text(document(stored(directory)))
+        tables = stored(directory)
+        page.write_text(document(tables))
+        page.with_suffix(".json").write_text(figures(tables))
     print(page)
 
 

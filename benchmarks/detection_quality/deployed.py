@@ -51,7 +51,7 @@ class Detection:
 
 
 class Schedule:
-    """Retrains on the last rows every so many events, whatever happens; never, where `interval` is None."""
+    """Asks for a model of the last rows every so many events, whatever happens; never, where `interval` is None."""
 
     def __init__(self, interval: int | None) -> None:
         self._interval = interval

@@ -11,6 +11,7 @@ from benchmarks.detection_quality.__main__ import document, main
 from benchmarks.detection_quality.conformance import DEFECTS
 from benchmarks.detection_quality.contenders import RIVER, Contender, ours, tunable
 from benchmarks.detection_quality.datasets import Labelled
+from benchmarks.detection_quality.deployed import Detection, Schedule, run_deployed
 from benchmarks.detection_quality.kdd_trials import Episode, episodes
 from benchmarks.detection_quality.prequential import DetectorWatcher, EveryWatcher, run, scored
 from benchmarks.detection_quality.running import alarms, run_length
@@ -157,3 +158,28 @@ def test_a_table_is_kept_as_json_and_the_page_is_written_from_it(tmp_path, monke
 
 def test_errors_come_at_their_rate():
     assert errors(0.2)(np.random.default_rng(2), 20_000).mean() == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_deployed_model_is_replaced_behind_its_drift_and_the_detector_begins_anew():
+    rng = np.random.default_rng(5)
+    values = rng.random((12_000, 2))
+    turned = np.arange(12_000) >= 6_000
+    rows = [{"x0": float(x), "x1": float(y)} for x, y in values]
+    classes = ((values[:, 0] > 0.5) != turned).astype(int).tolist()
+    stream = Labelled("turned", rows, classes, (6_000,), 300)
+    course = run_deployed(stream, Detection(Contender("ours", "e_sr", "unit")))
+    score = scored(course.alarms, stream.drifts, stream.tolerance)
+    assert (score.true, score.false, score.missed) == (1, 0, 0)
+    # 10,000 rows are scored; all but the 2,000 that the next model needs are right.
+    assert course.accuracy == pytest.approx(0.8, abs=0.01)
+    assert run_deployed(stream, Schedule(None)).alarms == []
+    fired = run_deployed(stream, Schedule(1_000)).alarms
+    assert fired == [2_999, 3_999, 4_999, 5_999, 6_999, 7_999, 8_999, 9_999, 10_999, 11_999]
+
+
+def test_what_comes_before_the_first_alarm_is_the_same_for_every_watcher():
+    stream = small_stream()
+    never = run(stream, EveryWatcher(None))
+    late = run(stream, EveryWatcher(1_999))
+    assert late.alarms == [1_998]
+    assert late.accuracy == pytest.approx(never.accuracy, abs=1 / 2_000)
