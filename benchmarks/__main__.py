@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from benchmarks import join, monitor, overhead, replay, service
+from benchmarks import detectors, join, monitor, overhead, replay, service
 from service.app import configure_logging
 from service.config import LoggingSettings
 
@@ -21,6 +21,7 @@ PROGRAMS: Final[Mapping[str, Callable[[float], Result]]] = {
     "service": service.run,
     "overhead": overhead.run,
     "replay": replay.run,
+    "detectors": detectors.run,
 }
 GOALS: Final = {
     "monitor": "ratio: at most 10 at first, 4 to come",
@@ -28,6 +29,7 @@ GOALS: Final = {
     "service": "share_of_bare_loop: at least 0.30 at first, 0.60 to come",
     "overhead": "commits_cost_ratio + snapshot_cost_ratio at most 0.10; recover_after_kill_s at most 15",
     "replay": "sweep of 50 configurations: ratio at most 10",
+    "detectors": "no goal: the costs in docs/detectors.md",
 }
 
 

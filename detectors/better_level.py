@@ -1,6 +1,6 @@
 """A reference of 0/1 losses that goes on learning while the stream is stable or becomes better, never when it is worse.
 
-A bound from the first n values is wide: at 10 % errors and n = 500 it stands at 12.3 %, and half of a rise to 15 % is
+A bound from the first n values is wide: at 10 % errors and n = 500 it stands at 12.8 %, and half of a rise to 15 % is
 hidden behind it. And a model that is young when its reference is taken errs more then than later, which hides what is
 lost afterwards. So whenever the values since the reset reach 2n, 4n, 8n, ..., two further windows are looked at: all
 values since the reset, and the later half of them. Where the upper bound of one is below the bound that holds, it
@@ -22,7 +22,7 @@ from detectors.loss_reference import LossBounds, bernoulli_bounds
 from detectors.protocol import Values
 
 REFERENCE_SHARE: Final = 0.6
-"""Of the doubt, for the reference itself: at delta .05 its bound is 14 % of a standard error above one that has all."""
+"""Of the doubt, for the reference itself: at delta .05 its bound is a quarter of a standard error above one with all."""
 
 
 class Following(msgspec.Struct, forbid_unknown_fields=True):

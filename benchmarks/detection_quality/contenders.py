@@ -64,7 +64,7 @@ _ASKED: dict[str, tuple[dict[str, Any], float, bool]] = {
     "cusum": ({"run_length": NOMINAL}, NOMINAL, False),
     "page_hinkley": ({"run_length": NOMINAL}, NOMINAL, False),
 }
-_SHARES = {"betting": 0.1, "kswin": 0.5}
+_SHARES = {"kswin": 0.5}
 
 
 def ours() -> list[Contender]:
