@@ -22,7 +22,7 @@ from detectors.loss_reference import LossBounds, bernoulli_bounds
 from detectors.protocol import Values
 
 REFERENCE_SHARE: Final = 0.6
-"""Of the doubt, for the reference itself: at delta .05 its bound is a quarter of a standard error above one with all."""
+"""Of the doubt, for the reference itself: at delta .05 its bound is .24 standard errors above one with all."""
 
 
 class Following(msgspec.Struct, forbid_unknown_fields=True):
