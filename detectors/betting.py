@@ -9,6 +9,10 @@ With E x <= eps the wealth is a supermartingale, so the probability that it *eve
 is at most `false_alarm_probability` (Ville). eps is the upper bound of the reference's mean loss plus the tolerance;
 the bound may fail with the same probability.
 
+Losses that depend on those before them break the condition. Where the reference shows dependence V
+(`detectors.dependence`), stakes are divided by V and increments multiplied by exp(-(V - 1) lam^2 eps (1 - eps) / 2), as
+those of `e_sr`. That is at most 1, so that nothing of the guarantee is lost; for dependent losses it approximates one.
+
 mu and s2 are those of the last one to two `memory` losses: any stake that looks back keeps the guarantee, and one that
 forgets notices a late change. While mu is below eps nothing is staked and nothing is lost.
 """
@@ -106,8 +110,9 @@ class Betting:
             if self._reference.whole:
                 upper = self._reference.bounds().upper + self._parameters["tolerance"]
                 self._limit = min(max(upper, _SMALLEST_LIMIT), 1.0)
+        inflation = self._reference.inflation if self._limit is not None else 1.0
         while self._limit is not None and taken < len(values):
-            taken += self._bet(values[taken : taken + self._memory - self._moments.count], self._limit)
+            taken += self._bet(values[taken : taken + self._memory - self._moments.count], self._limit, inflation)
             if self._level() is Level.DRIFT:
                 break
         return Progress(taken, self._level())
@@ -145,12 +150,13 @@ class Betting:
             return Level.DRIFT
         return Level.WARNING if self._log_wealth >= _WARNING_SHARE * self._log_threshold else Level.STABLE
 
-    def _bet(self, x: Floats, limit: float) -> int:
+    def _bet(self, x: Floats, limit: float, inflation: float) -> int:
         """Bet on values of one stretch; give how many were taken."""
         moments = self._moments
         totals, squares = accumulated(moments.total, x), accumulated(moments.squares, x * x)
-        stakes = self._stakes(totals[:-1], squares[:-1], limit)
-        wealth = accumulated(self._log_wealth, np.log1p(stakes * (x - limit)))
+        stakes = self._stakes(totals[:-1], squares[:-1], limit) / inflation
+        careful = 0.5 * (inflation - 1.0) * limit * (1.0 - limit)
+        wealth = accumulated(self._log_wealth, np.log1p(stakes * (x - limit)) - careful * stakes * stakes)
         reached = np.flatnonzero(wealth[1:] >= self._log_threshold)
         taken = int(reached[0]) + 1 if reached.size else len(x)
         self._excursion.advance(x[:taken], limit)

@@ -6,6 +6,9 @@ confidence sequence (`detectors.running_mean`), reaches the upper bound of the r
 bound gets half of `false_alarm_probability`: the probability that it *ever* alarms while the mean loss is within the
 tolerance is at most that, over a stream of any length.
 
+Where the reference shows that losses depend on those before them (`detectors.dependence`), the margins are widened by
+the root of that: an approximation, as in all tests here.
+
 The price: the running mean never forgets, so after a long stable stretch a change takes long to move it. It answers
 "has the model done harm so far", and `e_sr` answers "has it changed".
 """
@@ -81,6 +84,7 @@ class EmpiricalBernstein:
             taken = self._reference.learn(values)
             if self._reference.whole:
                 self._limit = min(self._reference.bounds().upper + self._parameters["tolerance"], 1.0)
+                self._running = RunningMean(self._doubt, widening=self._reference.inflation**0.5)
         rest = values[taken:]
         if self._limit is not None and len(rest):
             more, _ = self._running.advance_until(rest, self._limit)
@@ -112,7 +116,8 @@ class EmpiricalBernstein:
         body = opened_body(state, self.name, _Body)
         self._configure(parameters)
         self._reference = LossReference(parameters["reference_size"], self._doubt, body.reference)
-        self._running = RunningMean(self._doubt, sums=body.sums)
+        widening = self._reference.inflation**0.5 if self._reference.whole else 1.0
+        self._running = RunningMean(self._doubt, widening=widening, sums=body.sums)
         self._excursion, self._limit = body.excursion, body.limit
 
     def _level(self) -> Level:

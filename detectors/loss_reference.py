@@ -66,13 +66,18 @@ class LossReference:
         self.state.binary = self.state.binary and ones + int((taken == 0.0).sum()) == len(taken)
         return len(taken)
 
+    @property
+    def inflation(self) -> float:
+        """By how much the dependence of the losses raises the variance of their mean."""
+        return self.state.dependence.inflation
+
     def dependence(self) -> Dependence:
         """Give the sums over the window, to go on with."""
         return msgspec.structs.replace(self.state.dependence)
 
     def bounds(self) -> LossBounds:
         """Give the bounds of the full window."""
-        inflation = self.state.dependence.inflation
+        inflation = self.inflation
         if self.state.binary:
             return bernoulli_bounds(self.state.ones, self.count, self._doubt, inflation)
         lower, upper = self._mean.bounds()

@@ -45,11 +45,16 @@ class RunningMean:
     """Bounds that follow a stream. All sums run value by value, so cuts of the stream change no bit.
 
     `horizon` is the number of values after which the bounds will be read once; None: they may be read at any time.
+    `widening` stretches the margins: of values that depend on each other by the root of how much that raises the
+    variance of their mean.
     """
 
-    def __init__(self, delta: float, *, horizon: int | None = None, sums: RunningSums | None = None) -> None:
+    def __init__(
+        self, delta: float, *, horizon: int | None = None, widening: float = 1.0, sums: RunningSums | None = None
+    ) -> None:
         self._log_doubt = float(np.log(1.0 / delta))
         self._horizon = horizon
+        self._widening = widening
         self.sums = sums or RunningSums()
 
     def advance(self, values: Floats) -> None:
@@ -111,5 +116,5 @@ class RunningMean:
 
     def _bounds(self, stakes: Floats, staked: Floats, variance_term: Floats) -> Bounds:
         centre = staked / stakes
-        margin = (self._log_doubt + variance_term) / stakes
+        margin = self._widening * (self._log_doubt + variance_term) / stakes
         return Bounds(np.maximum(centre - margin, 0.0), np.minimum(centre + margin, 1.0))

@@ -85,3 +85,26 @@ def test_harm_within_the_tolerance_is_no_drift(detector):
     values = stream(7, (500, 0.1), (5_000, 0.2))
     assert detector(tolerance=0.15).update_many(values).level is Level.STABLE
     assert detector(tolerance=0.0, reference_size=500).update_many(values).level is Level.DRIFT
+
+
+def in_clusters(seed, count):
+    """A tenth of the losses are errors, in clusters of ten."""
+    return np.repeat((np.random.default_rng(seed).random(count // 10) < 0.1).astype(np.float64), 10)
+
+
+@pytest.mark.parametrize("detector", [Betting, EmpiricalBernstein])
+def test_errors_in_clusters_are_not_taken_for_harm(detector):
+    # Each stream may alarm with a probability of .02. Blind to dependence they alarm in 21 and in 6 of 30.
+    alarms = sum(detector().update_many(in_clusters(seed, 10_000)).level is Level.DRIFT for seed in range(30))
+    assert alarms <= 2
+
+
+@pytest.mark.parametrize("detector", [Betting, EmpiricalBernstein])
+def test_harm_in_clusters_is_seen_later_and_is_seen(detector):
+    harm = np.repeat((np.random.default_rng(40).random(2_000) < 0.5).astype(np.float64), 10)
+    clustered, spread = detector(), detector()
+    clustered.update_many(in_clusters(41, 500))
+    spread.update_many(np.random.default_rng(42).permutation(in_clusters(41, 500)))
+    late, soon = clustered.update_many(harm), spread.update_many(harm)
+    assert late.level is Level.DRIFT
+    assert late.consumed > soon.consumed
