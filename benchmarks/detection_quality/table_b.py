@@ -15,7 +15,7 @@ TITLE = "B. Delay at a matched run length of 10,000"
 SHIFTS = ((0.1, 0.15), (0.1, 0.2), (0.2, 0.3), (0.2, 0.5))
 STABLE_EVENTS = 2_000
 SHIFTED_EVENTS = 4_000
-TUNING_SEED, CHECK_SEED, SHIFT_SEED = 202, 203, 204
+TUNING_SEED, CHECK_SEED, SHIFT_SEED = 212, 213, 214
 
 
 class Sizes(NamedTuple):
