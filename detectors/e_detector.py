@@ -7,12 +7,13 @@ independent or not; with lam = (p1 - p0) / (1 - p0) that is the likelihood ratio
 averaged, and the alarm is at `expected_events_between_false_alarms`. Where the reference's bound holds (with
 probability `reference_confidence`), the mean number of values to a false alarm is at least that.
 
-A reference that is learnt from 0/1 losses follows the stream to better levels (`detectors.better_level`): harm is
-measured against the best that the model has been. Dependent losses, whose mean given the past wanders about p0, break
-the condition of the theorem; where the reference shows dependence V (`detectors.dependence`), its bound counts n / V
-values, stakes are divided by V and increments multiplied by exp(-(V - 1) lam^2 s^2 / (2 p0^2)), s^2 the variance: with
-that the evidence of a process whose long-run variance is V s^2 falls as fast as it must (still of expectation at most 1
-for independent losses). That is an approximation; `docs/detection-quality.md` has measured run lengths.
+A reference that is learnt from 0/1 losses goes on learning while the stream is stable or becomes better
+(`detectors.better_level`): harm is measured against the best that the model has been. Dependent losses, whose mean
+given the past wanders about p0, break the condition of the theorem; where the reference shows dependence V
+(`detectors.dependence`), its bound counts n / V values, stakes are divided by V and increments multiplied by exp(-(V -
+1) lam^2 s^2 / (2 p0^2)), s^2 the variance: with that the evidence of a process whose long-run variance is V s^2 falls
+as fast as it must (still of expectation at most 1 for independent losses). That is an approximation; `docs/detection-
+quality.md` has measured run lengths.
 
 Stakes may be chosen freely, so losses other than 0 and 1 take theirs from the reference's variance: a loss that wanders
 little shows a small change sooner.
