@@ -268,6 +268,19 @@ def test_moved_inputs_become_critical_once_the_loss_moves() -> None:
     assert concept.advice.startswith("Inputs moved and the loss moved")
 
 
+def test_moved_inputs_are_not_called_harmless_again_when_the_loss_has_come_back() -> None:
+    run = Run()
+    run.find(0, "data_drift", evidence=(evidence(features=("age",)),))
+    run.find(1, "concept_drift")
+    run.gone(2)
+    run.tick(30 * MINUTE)
+    assert run.seen[-1].kind == "concept_drift"
+    assert run.seen[-1].state == "resolved"
+    moved = run.find(60 * MINUTE, "data_drift", evidence=(evidence(features=("income",)),))[-1]
+    assert not moved.harmless_so_far
+    assert "harmless" not in moved.advice
+
+
 def test_inputs_that_move_after_the_loss_are_critical_from_the_start() -> None:
     run = Run()
     (concept,) = run.find(0, "concept_drift")

@@ -112,6 +112,8 @@ def test_severity_never_falls_and_harm_is_never_taken_back(settings: AlertSettin
         assert not (not harmless and alert.harmless_so_far)
         last[alert.incident_id] = alert.severity, alert.harmless_so_far
         assert (alert.kind == "data_drift") or not alert.harmless_so_far
+        if alert.kind == "data_drift":
+            assert ("harmless" in alert.advice) == alert.harmless_so_far
 
 
 @given(settings_of, histories)

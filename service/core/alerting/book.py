@@ -162,8 +162,10 @@ class IncidentBook:
             for other in self.incidents.values()
             if other.model_version == incident.model_version and other.fires and other is not incident
         ]
+        harmed = incident.kind in MOVED_KINDS and not incident.harmless
         return Situation(
             inputs_moved=any(other.kind == "data_drift" for other in company),
-            loss_moved=any(other.harms for other in company),
+            # Harm stays: where the loss has come back meanwhile, advice must not say that it never moved.
+            loss_moved=harmed or any(other.harms for other in company),
             inputs_broken=any(other.kind == "data_quality" for other in company),
         )
