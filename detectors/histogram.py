@@ -236,8 +236,8 @@ def _columns_of(
     index = np.empty(columns.shape, dtype=np.int64)
     for f, feature in enumerate(features):
         index[f] = _category_index(columns[f], feature, width) if kinds[f] else feature.edges.searchsorted(columns[f])
-    low = np.array([[-np.inf if kind else f.low] for kind, f in zip(kinds, features, strict=True)]).reshape(-1, 1)
-    high = np.array([[np.inf if kind else f.high] for kind, f in zip(kinds, features, strict=True)]).reshape(-1, 1)
+    low = np.where(kinds, -np.inf, [feature.low for feature in features])[:, None]
+    high = np.where(kinds, np.inf, [feature.high for feature in features])[:, None]
     index[(columns < low) | (columns > high)] = width + UNSEEN
     index[np.isnan(columns)] = width + MISSING
     return index

@@ -36,7 +36,7 @@ MAX_LINE_CHARS = 16 << 20
 PARQUET_ROWS = 10_000
 """Rows that are taken from a Parquet file at once."""
 
-TABLE_ROWS = 1_000
+TABLE_ROWS = 2_000
 """Rows that are made objects of at once."""
 
 COUNT_BYTES = 1 << 20
