@@ -137,7 +137,10 @@ class TableMapper:
         names = sorted(set(self._mapping.segments))
         if not names:
             return None
-        rows = zip(*(table.columns[name] for name in names), strict=True)
+        columns = [table.columns[name] for name in names]
+        for cells in columns:
+            _refuse_surrogates([cell for cell in cells if type(cell) is str])
+        rows = zip(*columns, strict=True)
         return [
             {name: str(cell) for name, cell in zip(names, row, strict=True) if cell not in (None, "")} for row in rows
         ]
@@ -196,8 +199,9 @@ def _read_cells(cells: Sequence[Cell]) -> _Read:
         kinds = set(map(type, values))
         if not kinds <= _AS_THEY_ARE | {float}:
             raise _UnevenError
-    longest = max(len(value) for value in values if type(value) is str) if str in kinds else 0
-    return _Read(values, longest)
+    texts = [value for value in values if type(value) is str] if str in kinds else []
+    _refuse_surrogates(texts)
+    return _Read(values, max(map(len, texts), default=0))
 
 
 def _read_texts(cells: Sequence[str]) -> _Read:
@@ -213,6 +217,8 @@ def _read_texts(cells: Sequence[str]) -> _Read:
                 return _Read(numbers, 0)
     _refuse_surrogates([together])
     read = {text: number_or_text(text) for text in set(cells)}  # most texts are names, of which there are few
+    if math.inf in read.values() or -math.inf in read.values():  # as of 1e400
+        raise _UnevenError
     return _Read([read[text] for text in cells], max(map(len, cells), default=0))
 
 

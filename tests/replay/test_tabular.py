@@ -102,12 +102,14 @@ def check(mapping: ColumnMapping, columns: dict[str, list[Any]], *, texts: bool)
 @settings(deadline=None)
 @given(tables(), st.sampled_from([MAPPING, BARE]))
 @example({name: [7.5, None] for name in COLUMNS}, BARE)
+@example({name: [False if name == "said" else "\udcff" if name == "alpha" else None] for name in COLUMNS}, BARE)
 def test_typed_columns_give_the_events_of_their_rows(columns: dict[str, list[Any]], mapping: ColumnMapping) -> None:
     check(mapping, columns, texts=False)
 
 
 @settings(deadline=None)
 @given(tables(), st.sampled_from([MAPPING, BARE]))
+@example({name: [name == "said", "-1e400" if name == "alpha" else None] for name in COLUMNS}, BARE)
 def test_columns_of_texts_give_the_events_of_their_rows(columns: dict[str, list[Any]], mapping: ColumnMapping) -> None:
     written = {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in columns.items()}
     check(mapping, written, texts=True)
