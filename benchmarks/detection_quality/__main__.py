@@ -41,7 +41,7 @@ TABLES = {
     "F": Table(table_f.TITLE, table_f.measure, table_f.markdown),
 }
 
-BESIDE = ", one after the other in one process, on two cores that had a load of 8 to 13 from other work"
+BESIDE = ", one after the other in one process, on two cores that had a load of 3 to 13 from other work"
 """What the times were measured beside: whoever measures again says it anew."""
 
 PREFACE = """# Detection quality

@@ -8,7 +8,7 @@ import numpy as np
 import river.drift
 
 from benchmarks.detection_quality.contenders import Contender, Family
-from benchmarks.detection_quality.elsewhere import alarms_elsewhere
+from benchmarks.detection_quality.elsewhere import alarms_elsewhere, frouros_python, output
 from benchmarks.detection_quality.running import alarms
 from benchmarks.detection_quality.streams import Values, shifting
 from detectors.adwin import ADWIN
@@ -150,7 +150,22 @@ def _bound_river() -> Shown:
     """Give the sum of squared weights behind the bound, after one value of weight 1."""
     detector = drift.binary.HDDMW(lambda_val=0.05)
     detector.update(1)
-    squares = vars(detector)["_total"].__dict__["_ibc"]
+    return _too_tight(vars(detector)["_total"].__dict__["_ibc"])
+
+
+_ONE_VALUE = """
+from frouros.detectors.concept_drift.streaming.statistical_process_control.hddm import SampleInfo
+sample = SampleInfo(lambda_=0.05)
+sample.update(1.0)
+print(sample.independent_bound_condition)
+"""
+
+
+def _bound_frouros() -> Shown:
+    return _too_tight(float(output([str(frouros_python()), "-c", _ONE_VALUE])))
+
+
+def _too_tight(squares: float) -> Shown:
     return Shown(
         f"squared weights of one value: {squares:.3f}; bound {1.0 - squares**0.5:.1%} too tight", squares < 1.0
     )
@@ -285,6 +300,7 @@ DEFECTS = [
         lambda: _falling("ours", "fhddm"),
     ),
     Defect("river HDDMW", "its bound is one step ahead, up to 5 % too tight", _bound_river, _bound_ours),
+    Defect("frouros HDDMW", "the same", _bound_frouros, _bound_ours),
     Defect(
         "frouros HDDMW",
         "two-sided, it always alarms (a non-empty tuple is true)",
