@@ -39,7 +39,8 @@ demo-kafka: $(RUNTIME) ## the same on a real Kafka broker that it starts itself
 
 test: $(DEV) ## every test, the real broker included; fast ones first
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka"
-	$(BIN)/python -m pytest -q -m "slow or kafka"
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not kafka"
+	$(BIN)/python -m pytest -q -m kafka
 
 test-fast: $(DEV) ## the fast tests alone
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka"
