@@ -25,7 +25,7 @@ UNSCORED: Final[frozenset[DriftKind]] = frozenset({"operational"})
 
 
 class Alarm(NamedTuple):
-    """An incident at the moment when it first fired."""
+    """A moment at which people are told something new: an incident fires, or one that fires names further features."""
 
     event: int
     time_ms: int
@@ -112,14 +112,23 @@ def _score(digest: Digest, model_id: str, timeline: Timeline, truth: Truth | Non
 
 
 def alarms_of(alerts: Sequence[Alert], timeline: Timeline) -> list[Alarm]:
-    """Give each incident once, when it first fired."""
-    first: dict[str, Alarm] = {}
+    """Give the first firing of each incident, and each later one that names features for the first time.
+
+    An incident of inputs may stay open for good; that other features drift too is news all the same.
+    """
+    named: dict[str, set[str]] = {}
+    alarms = []
     for alert in alerts:
-        if alert.state == "firing" and alert.kind not in UNSCORED and alert.incident_id not in first:
-            # Finding times are watermarks: the alert came with the last event whose watermark is not later.
-            event = max(timeline.event_at(alert.event_time_ms) - 1, 0)
-            first[alert.incident_id] = Alarm(event, alert.event_time_ms, alert.kind, alert.incident_id)
-    return sorted(first.values(), key=lambda alarm: (alarm.event, alarm.incident_id))
+        if alert.state != "firing" or alert.kind in UNSCORED:
+            continue
+        features = {feature.feature for piece in alert.evidence for feature in piece.features}
+        if alert.incident_id in named and features <= named[alert.incident_id]:
+            continue
+        named.setdefault(alert.incident_id, set()).update(features)
+        # Finding times are watermarks: the alert came with the last event whose watermark is not later.
+        event = max(timeline.event_at(alert.event_time_ms) - 1, 0)
+        alarms.append(Alarm(event, alert.event_time_ms, alert.kind, alert.incident_id))
+    return sorted(alarms, key=lambda alarm: (alarm.event, alarm.incident_id))
 
 
 def _detection(window: Window, alarms: Sequence[Alarm]) -> Detection:
@@ -135,7 +144,7 @@ def _detection(window: Window, alarms: Sequence[Alarm]) -> Detection:
         delay_events=first.event - window.start,
         delay_ms=max(first.time_ms - window.start_ms, 0),
         kind=first.kind,
-        incidents=len(inside),
+        incidents=len({alarm.incident_id for alarm in inside}),
     )
 
 
@@ -183,5 +192,6 @@ def _tally(
 
 
 def _by_kind(alarms: Sequence[Alarm]) -> dict[str, int]:
-    kinds = sorted({alarm.kind for alarm in alarms})
-    return {kind: sum(alarm.kind == kind for alarm in alarms) for kind in kinds}
+    """Count incidents."""
+    incidents = {alarm.incident_id: alarm.kind for alarm in alarms}
+    return {kind: sum(found == kind for found in incidents.values()) for kind in sorted(set(incidents.values()))}

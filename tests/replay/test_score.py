@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.outputs import Alert, FineTuneTrigger
+from schemas.outputs import Alert, Evidence, FeatureContribution, FineTuneTrigger
 from service.core.columns import Outcomes, Predictions
 from service.core.model import VersionBatch
 from service.core.settings import CoreSettings
@@ -62,7 +62,9 @@ def ruler(events: int, wrong: np.ndarray | None = None, cut: int = 10**9) -> Tim
     return made
 
 
-def alert(event: int, kind: str = "concept_drift", number: int = 0, state: str = "firing") -> Alert:
+def alert(event: int, kind: str = "concept_drift", number: int = 0, state: str = "firing", features: str = "") -> Alert:
+    moved = tuple(FeatureContribution(feature=name, statistic=2.0, threshold=1.0) for name in features)
+    evidence = Evidence(detector="d", subject="features", statistic=2.0, threshold=1.0, sample_count=9, features=moved)
     return Alert(
         alert_id=f"{kind}-{event}-{state}",
         incident_id=f"{kind}-{number or event}",
@@ -77,6 +79,7 @@ def alert(event: int, kind: str = "concept_drift", number: int = 0, state: str =
         event_time_ms=event * STEP_MS,
         summary="",
         advice="",
+        evidence=(evidence,),
     )
 
 
@@ -110,6 +113,20 @@ def test_an_incident_within_the_tolerance_detects_once_and_everything_else_is_fa
     first, second = model.detections
     assert (first.detected, first.delay_ms, first.kind, first.incidents) == (True, 30_000, "concept_drift", 2)
     assert (second.detected, second.delay_events) == (False, None)
+
+
+def test_an_open_incident_that_names_further_features_is_an_alarm_and_one_that_repeats_itself_is_none() -> None:
+    kind = "data_drift"
+    outputs = [
+        alert(50, kind, features="a"),
+        alert(900, kind, 50, features="a"),
+        alert(1020, kind, 50, features="ab"),
+        alert(1030, kind, 50, features="b"),
+    ]
+    model = scored(outputs, drifts(1000), ruler(5000))
+    own = model.tallies[0]
+    assert (own.alarms, own.detected, own.mean_delay_events, own.false_alarms) == (2, 1, 20, 1)
+    assert model.incidents == {kind: 1}
 
 
 def test_a_drift_of_a_kind_is_detected_by_alerts_of_that_kind_alone() -> None:
