@@ -91,8 +91,9 @@ def write_predictions(stream: Stream, data: Path, path: Path) -> float:
 async def score(stream: Stream, path: Path, report: Path) -> Backtest:
     """Backtest a stream's predictions with the default configuration."""
     config = Config()
-    columns = {"prediction": "prediction", "score": "score", "label": "label"}
-    mapping = ColumnMapping(model_id=stream.name, start_ms=START_MS, **columns)
+    mapping = ColumnMapping(
+        model_id=stream.name, start_ms=START_MS, prediction="prediction", score="score", label="label"
+    )
     request = FileRequest(path=str(path), mapping=mapping, label_delay_events=100)
     plan = TaskPlan(partition=0, start=Positions(0, 0, 0), end=Positions(0, FILE_END, FILE_END))
     truth = Truth(happenings=tuple(Happening(event=event) for event in stream.drifts))

@@ -20,6 +20,8 @@ from service.runtime.changelog import Cut, Head, read_cuts
 from service.runtime.settings import RuntimeSettings
 
 POLL_S = 0.1
+STEPS = 60
+"""At least so many steps a stream, until the snapshot."""
 
 
 class Killed(NamedTuple):
@@ -32,14 +34,20 @@ class Killed(NamedTuple):
     repeated_records: int
 
 
-async def killed(opened: Carrier, directory: Path, config: Config, snapshot_at_ms: int) -> Killed:
+async def killed(opened: Carrier, directory: Path, config: Config, snapshot_at_ms: int, records: int) -> Killed:
     """Take a snapshot at an event time; let a process of its own work from there for `max_repeat_ms`; kill it; recover.
 
-    `config` takes no snapshots by itself, so everything that the process did is to be repeated.
+    `config` takes no snapshots by itself, so everything that the process did is to be repeated. `records`: all that
+    there are. Raises RuntimeError where none are left behind the snapshot.
     """
-    async with running(opened.log, config) as worker:
+    # In one long step a short stream would be over before anybody could stop it in the middle.
+    step = min(config.runtime.max_step_records, max(records // STEPS, 1))
+    patient = msgspec.structs.replace(config, runtime=msgspec.structs.replace(config.runtime, max_step_records=step))
+    async with running(opened.log, patient) as worker:
         await watched(worker, snapshot_at_ms)
     snapshot = (await _cuts(opened, config))[-1]
+    if sum(snapshot.end) >= records:
+        raise RuntimeError("the whole stream was taken before the snapshot: nothing is left to be repeated")
     process = _start(opened, directory, config)
     try:
         worked_s = await _worked(opened, config, snapshot, process)

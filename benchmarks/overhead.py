@@ -104,7 +104,8 @@ async def measure(kind: str, models: int, predictions: int, rounds: int = ROUNDS
                 if not number % 2:
                     bare.append(await without_commits(opened.log, load))
             core = many_models(models)
-            crash = await killed(opened, Path(directory), configured(load.inputs, core, **NO_SNAPSHOTS), load.warm_ms)
+            unsaved = configured(load.inputs, core, **NO_SNAPSHOTS)
+            crash = await killed(opened, Path(directory), unsaved, load.warm_ms, load.inputs.records)
     return {
         "case": f"{kind}, {models} models of 20 features",
         **_figures(runs, bare, crash),
