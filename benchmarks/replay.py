@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from benchmarks.events import Workload, slices
-from benchmarks.running import Inputs, Spent, Stopwatch, carrier, committed, configured, filled, running
+from benchmarks.running import Spent, Stopwatch, bare_log, carrier, committed, configured, filled, running
 from schemas.outputs import Output
 from service.config import Config
 from service.core.intake import Positions
@@ -34,7 +34,6 @@ from service.core.settings import (
     DetectorSettings,
     FeatureDriftSettings,
 )
-from service.eventlog.protocol import Log
 from service.replay.file_feed import FILE_END, FileRequest
 from service.replay.mapping import ColumnMapping
 from service.replay.plan import Edge, TaskPlan, make_plan
@@ -45,7 +44,6 @@ from service.replay.sweep.run import sweep
 from service.runtime.outbox import Outbox
 
 ROUNDS = 3
-FETCH = 1_000
 
 Work = Callable[[], Awaitable[Spent]]
 
@@ -72,18 +70,6 @@ async def replayed(config: Config, origin: Origin, plans: Sequence[TaskPlan]) ->
     settings, watch = Settings(config.core, config.runtime, config.topics), Stopwatch()
     await replay_tasks(settings, origin, plans, make, None, lambda _: None)
     return watch.read()
-
-
-async def bare_log(log: Log, inputs: Inputs) -> Spent:
-    """Read and parse everything."""
-    reader = await log.reader(dict.fromkeys(inputs.partitions, 0))
-    left, watch = inputs.records, Stopwatch()
-    while left:
-        for chunk in await reader.fetch(max_records=FETCH, wait_ms=1_000):
-            left -= len([orjson.loads(value) for value in chunk.values if value is not None])
-    spent = watch.read()
-    await reader.close()
-    return spent
 
 
 async def measure_log(kind: str, predictions: int, *, recorded: bool) -> dict[str, object]:

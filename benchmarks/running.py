@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import orjson
 
 from benchmarks.broker import supplied
 from benchmarks.events import Workload, slices, time_ms
@@ -25,6 +26,8 @@ from service.runtime.topics import prepare_topics
 from service.runtime.worker import Worker
 
 APPEND = 1_000
+BARE_FETCH = 1_000
+"""Records that a bare loop asks for at once."""
 POLL_S = 0.005
 TIMEOUT_S = 1_800.0
 _numbers = itertools.count()
@@ -159,6 +162,18 @@ async def watched(worker: Worker, until_ms: int) -> None:
         while worker.stats[0].watermark_ms < until_ms:
             _check(worker)
             await asyncio.sleep(POLL_S)
+
+
+async def bare_log(log: Log, inputs: Inputs) -> Spent:
+    """Read and parse everything, and nothing else: what a service is compared with."""
+    reader = await log.reader(dict.fromkeys(inputs.partitions, 0))
+    left, watch = inputs.records, Stopwatch()
+    while left:
+        for chunk in await reader.fetch(max_records=BARE_FETCH, wait_ms=1_000):
+            left -= len([orjson.loads(value) for value in chunk.values if value is not None])
+    spent = watch.read()
+    await reader.close()
+    return spent
 
 
 def _check(worker: Worker) -> None:

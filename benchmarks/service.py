@@ -16,12 +16,22 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
 from benchmarks.events import Workload
-from benchmarks.running import Inputs, Spent, Stopwatch, carrier, committed, configured, filled, running
+from benchmarks.running import (
+    BARE_FETCH,
+    Inputs,
+    Spent,
+    Stopwatch,
+    bare_log,
+    carrier,
+    committed,
+    configured,
+    filled,
+    running,
+)
 from service.core.settings import CoreSettings
 from service.eventlog.protocol import Log
 
 ROUNDS = 3
-BARE_FETCH = 1_000
 
 
 async def bare_kafka(bootstrap: str, inputs: Inputs) -> Spent:
@@ -38,18 +48,6 @@ async def bare_kafka(bootstrap: str, inputs: Inputs) -> Spent:
         return watch.read()
     finally:
         await consumer.stop()
-
-
-async def bare_log(log: Log, inputs: Inputs) -> Spent:
-    """Read and parse everything."""
-    reader = await log.reader(dict.fromkeys(inputs.partitions, 0))
-    left, watch = inputs.records, Stopwatch()
-    while left:
-        for chunk in await reader.fetch(max_records=BARE_FETCH, wait_ms=1_000):
-            left -= len([orjson.loads(value) for value in chunk.values if value is not None])
-    spent = watch.read()
-    await reader.close()
-    return spent
 
 
 async def served(log: Log, inputs: Inputs) -> tuple[Spent, int]:
