@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from detectors.feature_bets import bank_of
+from detectors.feature_drift import MakeBank
 from detectors.protocol import State
 from schemas.events import FeatureValue
 from service.core.columns import Float, Int, Outcomes, Predictions
@@ -30,14 +32,20 @@ class FeatureMonitor:
     calls without features; any other event without features counts as one in which all are missing.
 
     Sampling rates are not looked at: a share of the traffic taken at random has the traffic's distribution.
+    `make_bank` makes the bets against a reference.
     """
 
     def __init__(
-        self, settings: FeatureDriftSettings, quality: DataQualitySettings, reference: State | None = None
+        self,
+        settings: FeatureDriftSettings,
+        quality: DataQualitySettings,
+        reference: State | None = None,
+        make_bank: MakeBank = bank_of,
     ) -> None:
         self._settings = settings
         self._quality_settings = quality
         self._stored = reference
+        self._make_bank = make_bank
         self.reset()
 
     def reset(self) -> None:
@@ -48,15 +56,12 @@ class FeatureMonitor:
         self._losses = LossByBin()
         self._offsets: list[Int] = []
         """Of the rows that are put by."""
-        self._drift = self._new_drift()
+        self._drift = DriftMonitor(settings, settings.block_events, "data_drift", "features", self._make_bank)
         self._quality = QualityMonitor(
             self._quality_settings, settings.block_events, settings.expected_events_between_false_incidents
         )
         if self._stored is not None:
             self._adopt(self._stored)
-
-    def _new_drift(self) -> DriftMonitor:
-        return DriftMonitor(self._settings, self._settings.block_events, "data_drift", "features")
 
     def observe(self, predictions: Predictions) -> list[Finding]:
         """Take predictions in order and give the findings of the blocks that they complete."""

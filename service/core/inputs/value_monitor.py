@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detectors.feature_bets import bank_of
+from detectors.feature_drift import MakeBank
 from detectors.protocol import State
 from schemas.outputs import DriftKind
 from service.core.columns import Bool, Float, Outcomes, Predictions, pair
@@ -39,7 +41,7 @@ class ValueMonitor:
 
     The value is a class code (compared by class shares) or a number (by quantiles). Sizes, statistic and budget are
     those of the features' settings; the budget of false incidents is this monitor's own, for all its columns together.
-    `reference` is a stored one, as `reference()` gives.
+    `reference` is a stored one, as `reference()` gives; `make_bank` makes the bets against one.
     """
 
     def __init__(
@@ -48,25 +50,24 @@ class ValueMonitor:
         kind: DriftKind,
         names: Sequence[str],
         reference: State | None = None,
+        make_bank: MakeBank = bank_of,
     ) -> None:
         self._settings = settings
         self._kind: DriftKind = kind
         self._names = list(names)
         self._stored = reference
+        self._make_bank = make_bank
         self.reset()
 
     def reset(self) -> None:
         """Become as new."""
         settings = self._settings
         self._pending = PendingRows(settings.reference_events, settings.block_events)
-        self._drift = self._new_drift()
+        self._drift = DriftMonitor(settings, settings.block_events, self._kind, self._names[0], self._make_bank)
         if self._stored is not None:
             require_version(self._stored, _VERSION, "value reference")
             self._drift.adopt(self._stored["drift"])
             self._pending.skip_first()
-
-    def _new_drift(self) -> DriftMonitor:
-        return DriftMonitor(self._settings, self._settings.block_events, self._kind, self._names[0])
 
     def observe(self, rows: Float, times: RowTimes, classes: Sequence[str] | None) -> list[Finding]:
         """Take rows in order, shape (n, columns), NaN = missing. `classes`: names by code, None for a number."""
@@ -110,8 +111,10 @@ class ValueMonitor:
 class PredictionMonitor(ValueMonitor):
     """Prediction drift: the predictions and their scores. Failed serving calls are left out."""
 
-    def __init__(self, settings: FeatureDriftSettings, reference: State | None = None) -> None:
-        super().__init__(settings, "prediction_drift", ("prediction", "score"), reference)
+    def __init__(
+        self, settings: FeatureDriftSettings, reference: State | None = None, make_bank: MakeBank = bank_of
+    ) -> None:
+        super().__init__(settings, "prediction_drift", ("prediction", "score"), reference, make_bank)
 
     def observe_predictions(self, predictions: Predictions, classes: Sequence[str] | None) -> list[Finding]:
         """Take predictions in order. `classes`: class names by code, None for regression."""
@@ -126,8 +129,10 @@ class PredictionMonitor(ValueMonitor):
 class LabelMonitor(ValueMonitor):
     """Label drift: the actual values of outcomes, in the order in which they became known."""
 
-    def __init__(self, settings: FeatureDriftSettings, reference: State | None = None) -> None:
-        super().__init__(settings, "label_drift", ("label",), reference)
+    def __init__(
+        self, settings: FeatureDriftSettings, reference: State | None = None, make_bank: MakeBank = bank_of
+    ) -> None:
+        super().__init__(settings, "label_drift", ("label",), reference, make_bank)
 
     def observe_outcomes(self, outcomes: Outcomes, classes: Sequence[str] | None) -> list[Finding]:
         """Take outcomes in order. Change points are given in the predictions' event time and offset."""

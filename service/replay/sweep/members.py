@@ -47,39 +47,44 @@ class Pool:
     def features(self, profile: ModelProfile) -> SharedFeatures:
         """Give the monitor of features for these settings."""
         drift, quality = profile.feature_drift, profile.data_quality
-        read = (drift.include, drift.exclude, drift.max_features, drift.max_categories)
-        rows = self._one("rows", read, SharedRows(self._moment))
-        reference = self._reference.get("features")
-        made = SharedFeatures(drift, quality, reference, rows, self._banks, self._moment)
-        return self._one("features", (drift, quality), made)
+
+        def make() -> SharedFeatures:
+            read = (drift.include, drift.exclude, drift.max_features, drift.max_categories)
+            rows = self._one("rows", read, lambda: SharedRows(self._moment))
+            reference = self._reference.get("features")
+            return SharedFeatures(drift, quality, reference, rows, self._banks, self._moment)
+
+        return self._one("features", (drift, quality), make)
 
     def embeddings(self, profile: ModelProfile) -> SharedEmbeddings:
         """Give the monitor of embeddings for these settings."""
         settings = profile.embedding_drift, profile.feature_drift, profile.data_quality
-        made = SharedEmbeddings(profile, self._reference.get("embeddings"), self._moment)
-        return self._one("embeddings", settings, made)
+        reference = self._reference.get("embeddings")
+        return self._one("embeddings", settings, lambda: SharedEmbeddings(profile, reference, self._moment))
 
     def predictions(self, profile: ModelProfile) -> SharedPredictions:
         """Give the monitor of predictions for these settings."""
-        drift = profile.feature_drift
-        made = SharedPredictions(drift, self._reference.get("predictions"), self._banks, self._moment)
-        return self._one("predictions", drift, made)
+        drift, reference = profile.feature_drift, self._reference.get("predictions")
+        return self._one("predictions", drift, lambda: SharedPredictions(drift, reference, self._banks, self._moment))
 
     def labels(self, profile: ModelProfile) -> SharedLabels:
         """Give the monitor of labels for these settings."""
-        drift = profile.feature_drift
-        made = SharedLabels(drift, self._reference.get("labels"), self._banks, self._moment)
-        return self._one("labels", drift, made)
+        drift, reference = profile.feature_drift, self._reference.get("labels")
+        return self._one("labels", drift, lambda: SharedLabels(drift, reference, self._banks, self._moment))
 
     def latency(self, profile: ModelProfile) -> SharedLatency:
         """Give the monitor of latency for these settings."""
-        return self._one("latency", profile.latency, SharedLatency(profile.latency, self._moment))
+        return self._one("latency", profile.latency, lambda: SharedLatency(profile.latency, self._moment))
 
     def estimate(self, profile: ModelProfile) -> SharedEstimate:
         """Give the estimated performance for these settings."""
         performance, size = profile.performance, profile.concept_drift.reference_outcomes
-        made = SharedEstimate(performance, size, self._reference.get("confidence"), self._moment)
-        return self._one("estimate", (performance.windows, performance.max_window_outcomes, size), made)
+        settings, reference = (performance.windows, performance.max_window_outcomes, size), self._reference
+        return self._one(
+            "estimate",
+            settings,
+            lambda: SharedEstimate(performance, size, reference.get("confidence"), self._moment),
+        )
 
     def metrics(self, settings: object, compute: Callable[[], tuple[WindowMetrics, ...]]) -> tuple[WindowMetrics, ...]:
         """Give the metrics of windows of these settings at this moment."""
@@ -99,9 +104,11 @@ class Pool:
             )
         return self._tracks[regression]
 
-    def _one(self, kind: str, settings: object, fresh: T) -> T:
+    def _one(self, kind: str, settings: object, make: Callable[[], T]) -> T:
         key = (kind, msgspec.msgpack.encode(settings, order="deterministic"))
-        made: T = self._made.setdefault(key, fresh)  # type: ignore[assignment]  # the kind tells the class
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]  # type: ignore[assignment]  # the kind tells the class
         return made
 
 

@@ -6,8 +6,8 @@ gave the first. The law that the tests hold it to: each configuration's alerts a
 of a replay of its own.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, ParamSpec
 
 from detectors.feature_bets import Bank, bank_of
 from detectors.histogram import ReferenceHistogram
@@ -15,7 +15,6 @@ from detectors.protocol import State
 from service.core.columns import Bool, Float, Outcomes, Predictions
 from service.core.findings import Finding
 from service.core.inputs.blocks import RowTimes
-from service.core.inputs.drift import DriftMonitor
 from service.core.inputs.embeddings import EmbeddingMonitor
 from service.core.inputs.feature_monitor import FeatureMonitor, Features
 from service.core.inputs.feature_table import FeatureTable
@@ -29,6 +28,8 @@ from service.core.settings import (
     ModelProfile,
     PerformanceSettings,
 )
+
+P = ParamSpec("P")
 
 
 class Moment:
@@ -50,17 +51,18 @@ class _Once:
         self._kept_at = self._reset_at = -1
         self._found: list[Finding] = []
 
-    def recall(self) -> list[Finding] | None:
-        return list(self._found) if self._kept_at == self._moment.number else None
+    def observe(self, observe: Callable[P, list[Finding]], *given: P.args, **named: P.kwargs) -> list[Finding]:
+        """Observe, or recall."""
+        if self._kept_at != self._moment.number:
+            self._found = observe(*given, **named)
+            self._kept_at = self._moment.number
+        return list(self._found)  # who takes it adds to it
 
-    def keep(self, found: list[Finding]) -> list[Finding]:
-        self._kept_at, self._found = self._moment.number, found
-        return list(found)  # who takes it adds to it
-
-    def is_first_reset(self) -> bool:
-        is_first = self._reset_at != self._moment.number
-        self._reset_at = self._moment.number
-        return is_first
+    def reset(self, reset: Callable[[], None]) -> None:
+        """Reset, unless that was done at this moment."""
+        if self._reset_at != self._moment.number:
+            self._reset_at = self._moment.number
+            reset()
 
 
 MAX_BANKS: Final = 256
@@ -124,12 +126,7 @@ class SharedFeatures(FeatureMonitor):
     ) -> None:
         self._once = _Once(moment)
         self._rows = rows
-        self._banks = banks
-        super().__init__(settings, quality, reference)
-
-    def _new_drift(self) -> DriftMonitor:
-        settings = self._settings
-        return DriftMonitor(settings, settings.block_events, "data_drift", "features", self._banks.make)
+        super().__init__(settings, quality, reference, banks.make)
 
     def _encode(self, features: Features, start: int, end: int) -> Float:
         rows = self._rows.rows(self.table, features)
@@ -137,13 +134,11 @@ class SharedFeatures(FeatureMonitor):
 
     def observe(self, predictions: Predictions) -> list[Finding]:
         """Observe, or recall."""
-        found = self._once.recall()
-        return self._once.keep(super().observe(predictions)) if found is None else found
+        return self._once.observe(super().observe, predictions)
 
     def reset(self) -> None:
         """Reset once."""
-        if self._once.is_first_reset():
-            super().reset()
+        self._once.reset(super().reset)
 
 
 class SharedEmbeddings(EmbeddingMonitor):
@@ -155,13 +150,11 @@ class SharedEmbeddings(EmbeddingMonitor):
 
     def observe(self, predictions: Predictions) -> list[Finding]:
         """Observe, or recall."""
-        found = self._once.recall()
-        return self._once.keep(super().observe(predictions)) if found is None else found
+        return self._once.observe(super().observe, predictions)
 
     def reset(self) -> None:
         """Reset once."""
-        if self._once.is_first_reset():
-            super().reset()
+        self._once.reset(super().reset)
 
 
 class SharedPredictions(PredictionMonitor):
@@ -171,22 +164,15 @@ class SharedPredictions(PredictionMonitor):
         self, settings: FeatureDriftSettings, reference: State | None, banks: SharedBanks, moment: Moment
     ) -> None:
         self._once = _Once(moment)
-        self._banks = banks
-        super().__init__(settings, reference)
-
-    def _new_drift(self) -> DriftMonitor:
-        settings = self._settings
-        return DriftMonitor(settings, settings.block_events, self._kind, self._names[0], self._banks.make)
+        super().__init__(settings, reference, banks.make)
 
     def observe_predictions(self, predictions: Predictions, classes: Sequence[str] | None) -> list[Finding]:
         """Observe, or recall."""
-        found = self._once.recall()
-        return self._once.keep(super().observe_predictions(predictions, classes)) if found is None else found
+        return self._once.observe(super().observe_predictions, predictions, classes)
 
     def reset(self) -> None:
         """Reset once."""
-        if self._once.is_first_reset():
-            super().reset()
+        self._once.reset(super().reset)
 
 
 class SharedLabels(LabelMonitor):
@@ -196,22 +182,15 @@ class SharedLabels(LabelMonitor):
         self, settings: FeatureDriftSettings, reference: State | None, banks: SharedBanks, moment: Moment
     ) -> None:
         self._once = _Once(moment)
-        self._banks = banks
-        super().__init__(settings, reference)
-
-    def _new_drift(self) -> DriftMonitor:
-        settings = self._settings
-        return DriftMonitor(settings, settings.block_events, self._kind, self._names[0], self._banks.make)
+        super().__init__(settings, reference, banks.make)
 
     def observe_outcomes(self, outcomes: Outcomes, classes: Sequence[str] | None) -> list[Finding]:
         """Observe, or recall."""
-        found = self._once.recall()
-        return self._once.keep(super().observe_outcomes(outcomes, classes)) if found is None else found
+        return self._once.observe(super().observe_outcomes, outcomes, classes)
 
     def reset(self) -> None:
         """Reset once."""
-        if self._once.is_first_reset():
-            super().reset()
+        self._once.reset(super().reset)
 
 
 class SharedEstimate(PerformanceEstimate):
@@ -239,8 +218,7 @@ class SharedEstimate(PerformanceEstimate):
 
     def reset(self) -> None:
         """Reset once."""
-        if self._once.is_first_reset():
-            super().reset()
+        self._once.reset(super().reset)
 
 
 class SharedLatency(LatencyMonitor):
@@ -252,10 +230,8 @@ class SharedLatency(LatencyMonitor):
 
     def observe(self, latency_ms: Float, error: Bool, times: RowTimes) -> list[Finding]:
         """Observe, or recall."""
-        found = self._once.recall()
-        return self._once.keep(super().observe(latency_ms, error, times)) if found is None else found
+        return self._once.observe(super().observe, latency_ms, error, times)
 
     def reset(self) -> None:
         """Reset once."""
-        if self._once.is_first_reset():
-            super().reset()
+        self._once.reset(super().reset)
