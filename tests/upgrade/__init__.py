@@ -1,0 +1,1 @@
+"""State that older programs wrote, and what becomes of it."""
