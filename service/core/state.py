@@ -4,10 +4,12 @@ Layout of an entry: 4 bytes CRC-32 of the rest, big-endian; then MessagePack of 
 """
 
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
+
+from detectors.protocol import StateError
+from service.core.migrations import MIGRATIONS, Migrations
 
 FORMAT = 1
 """Layout of the envelope itself. It rises only if the bytes above change."""
@@ -16,16 +18,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, str, int, Any]).decode
 
 
-Migrations = Mapping[tuple[str, int], Callable[[Any], Any]]
-"""(kind, version) to what makes a payload of that version one of the next."""
-
-MIGRATIONS: Final[Migrations] = {}
-"""Whoever raises the version of a kind adds one line here, and keeps it: old state is read step by step. There is
-only version 1 of everything so far."""
+MISFITS = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
+"""What code raises where it meets plain data of another shape than it was written for."""
 
 
 class CorruptStateError(ValueError):
-    """An entry's bytes are damaged."""
+    """An entry's bytes are damaged, or what they say is nothing that this program can have written."""
 
     entry: str | None = None
     """Name of the entry, where one is to blame."""
@@ -87,8 +85,18 @@ def _migrate(kind: str, written: int, version: int, payload: Any, where: str, mi
         upgrade = migrations.get((kind, step))
         if upgrade is None:
             raise CorruptStateError(f"{where}: {kind} version {written} is too old: nothing leads on from {step}")
-        payload = upgrade(payload)
+        try:
+            payload = upgrade(payload)
+        except MISFITS as error:
+            raise CorruptStateError(f"{where}: {kind} version {step} cannot be brought on: {told(error)}") from error
     return payload
+
+
+def told(error: Exception) -> str:
+    """Say in words what went wrong; of errors that have no sentence of their own, their kind too."""
+    if isinstance(error, StateError | CorruptStateError | msgspec.ValidationError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def kind_of(data: bytes) -> str | None:

@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from detectors.protocol import State
 from service.core.batches import count_by_place, version_batches
 from service.core.columns import Int
 from service.core.dead_letters import from_event
@@ -22,7 +23,7 @@ from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
 from service.core.roster import Roster, VersionKey
 from service.core.settings import CoreSettings
 from service.core.stretch import Stretch, Stretches, find_stops
-from service.core.task_state import TaskState, read_entry, read_join, read_models
+from service.core.task_state import TaskState, blaming, read_entry, read_join, read_models
 from service.core.version import VersionMonitor
 
 
@@ -239,18 +240,22 @@ class Task:
         task = cls(settings, topics, positions, spill=spill)
         task._state.adopt(entries)
         header = read_entry(entries, "task", "task")
-        task.sequence = header["sequence"]
-        task._newest_ms = header["newest_ms"]
-        task._last_tick = header["last_tick"]
-        control, predictions, labels = header["clocks_ms"]
-        task.intake = Intake(positions, (control, predictions, labels))
-        task.roster.restore(header["roster"])
-        task.limits.restore(header["limits"])
+        with blaming("task"):
+            task._take_header(header, positions)
         task.join = read_join(entries, settings.join, spill)
         yield task
         for model_id, monitor in read_models(header["models"], task.roster, topics, entries):
             task.models[model_id] = monitor
             yield task
+
+    def _take_header(self, header: State, positions: Positions) -> None:
+        self.sequence = header["sequence"]
+        self._newest_ms = header["newest_ms"]
+        self._last_tick = header["last_tick"]
+        control, predictions, labels = header["clocks_ms"]
+        self.intake = Intake(positions, (control, predictions, labels))
+        self.roster.restore(header["roster"])
+        self.limits.restore(header["limits"])
 
 
 def _by_sequence(caused: Caused) -> int:

@@ -13,13 +13,21 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from detectors.protocol import State, StateError
+from detectors.protocol import State
 from service.core.join import JoinBuffer, JoinStateError, Spill
 from service.core.model import ModelMonitor
 from service.core.prepare import TaskTopics
 from service.core.roster import Roster
 from service.core.settings import JoinSettings
-from service.core.state import CorruptStateError, NewerStateError, decode_entry, encode_entry, kind_of
+from service.core.state import (
+    MISFITS,
+    CorruptStateError,
+    NewerStateError,
+    decode_entry,
+    encode_entry,
+    kind_of,
+    told,
+)
 from service.core.version import VersionMonitor
 
 VERSIONS = {"task": 1, "model": 1, "version": 1, "outcomes": 1}
@@ -109,14 +117,15 @@ def read_entry(entries: Mapping[str, bytes], name: str, kind: str) -> Any:
 
 @contextmanager
 def blaming(name: str) -> Iterator[None]:
-    """Let errors about an entry say which it is. A monitor's refusal of its part is the entry's."""
+    """Let errors about an entry say which it is, whatever a monitor stumbled over: to try again mends none of them."""
     try:
         yield
     except (CorruptStateError, NewerStateError) as error:
-        error.entry = error.entry or name
+        if error.entry is None:
+            error.entry = name
         raise
-    except StateError as error:
-        refused = CorruptStateError(f"{name}: {error}")
+    except MISFITS as error:
+        refused = CorruptStateError(f"{name}: {told(error)}")
         refused.entry = name
         raise refused from error
 
@@ -136,13 +145,14 @@ def _part(name: str, number: int) -> str:
 
 def read_join(entries: Mapping[str, bytes], settings: JoinSettings, spill: Spill | None = None) -> JoinBuffer:
     """Restore the join. Raises CorruptStateError or NewerStateError that names the entry."""
-    try:
-        return JoinBuffer.restore(settings, _below(entries, "join/"), spill=spill)
-    except JoinStateError as error:
-        kind = NewerStateError if error.newer else CorruptStateError
-        told = kind(f"join/{error.key}: {error}")
-        told.entry = f"join/{error.key}"
-        raise told from error
+    with blaming("join/meta"):
+        try:
+            return JoinBuffer.restore(settings, _below(entries, "join/"), spill=spill)
+        except JoinStateError as error:
+            kind = NewerStateError if error.newer else CorruptStateError
+            refused = kind(f"join/{error.key}: {error}")
+            refused.entry = f"join/{error.key}"
+            raise refused from error
 
 
 def read_models(

@@ -91,7 +91,7 @@ class Recovered(msgspec.Struct, frozen=True):
         except (CorruptStateError, NewerStateError) as error:
             offset = self.offsets.get(error.entry or "")
             place = f"{self.where}@{offset}" if offset is not None else f"{self.where}, which has no such record"
-            raise type(error)(f"{error} ({place})") from error
+            raise type(error)(f"{error} ({place}){_remedy(error)}") from error
 
 
 class StateMismatchError(Exception):
@@ -254,6 +254,12 @@ def _open(value: bytes, kind: str, version: int, where: str, layout: type[Plain]
         return msgspec.convert(payload, layout)
     except msgspec.ValidationError as error:
         raise CorruptStateError(f"{where}: {error}") from error
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, NewerStateError):
+        return ""  # which says itself what to do
+    return ": run `tidegauge state rebuild` to make the state anew from the inputs, or the program that wrote it"
 
 
 Keep = Callable[[int, bytes, bytes | None], None]

@@ -1,0 +1,31 @@
+"""How entries of older programs become entries of this one: every conversion, in one table.
+
+Whoever changes what a kind of entry holds raises its version in `VERSIONS` (service/core/task_state.py), once for each
+release, and adds a small function here that makes of the old payload one of the next version: several of the same step
+are composed. A default given here should mean "begins now". What was once published stays readable: nothing is ever
+taken out of this table. tests/upgrade keeps the state of every published version, and shapes.json what each kind holds.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+Conversion = Callable[[Any], Any]
+"""Makes of a payload of one version one of the next. It may change what it is given."""
+
+Migrations = Mapping[tuple[str, int], Conversion]
+"""(kind, version) to what makes a payload of that version one of the next."""
+
+
+def composed(*conversions: Conversion) -> Conversion:
+    """Make one conversion of several, done in order."""
+
+    def convert(payload: Any) -> Any:
+        for conversion in conversions:
+            payload = conversion(payload)
+        return payload
+
+    return convert
+
+
+MIGRATIONS: Final[Migrations] = {}
+"""As `("version", 1): composed(with_target, with_clock)`."""
