@@ -6,6 +6,7 @@ LogError
  |- RecordTooLargeError    the carrier refuses a record of this size
  |- OffsetOutOfRangeError  the position is not in the log (any more, or yet)
  |- UnreadableRecordError  the bytes at a position are no record
+ |- UnknownCodecError      the batch at a position is compressed by a codec that this install cannot read
  |- TopicError             a topic is missing, cannot be created, or has the wrong shape
  |- AccessDeniedError      the carrier knows us and says no
  |- UnavailableError       the carrier does not answer
@@ -45,6 +46,17 @@ class UnreadableRecordError(LogError):
 
     def __init__(self, topic: str, partition: int, position: int, reason: str) -> None:
         super().__init__(f"{topic}[{partition}]: the record at position {position} cannot be read: {reason}")
+        self.topic, self.partition, self.position, self.reason = topic, partition, position, reason
+
+
+class UnknownCodecError(LogError):
+    """A batch is compressed by a codec that this install cannot read. The records are good: it is never passed over."""
+
+    def __init__(self, topic: str, partition: int, position: int, reason: str) -> None:
+        super().__init__(
+            f"{topic}[{partition}]: this install cannot decompress the batch at position {position}: {reason}. Install "
+            "the package cramjam, which a complete install has, or a newer program, and start again: nothing is lost"
+        )
         self.topic, self.partition, self.position, self.reason = topic, partition, position, reason
 
 

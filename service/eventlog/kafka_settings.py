@@ -107,7 +107,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 256 << 10
     compression: Annotated[
         Literal["none", "gzip", "snappy", "lz4", "zstd"],
-        Meta(description="Codec of the batches that are written; snappy, lz4 and zstd need the package cramjam."),
+        Meta(description="Codec of the batches that are written. Batches of every codec are read."),
     ] = "none"
 
     def __post_init__(self) -> None:

@@ -81,8 +81,9 @@ class Reader(Protocol):
 
         `only` names the partitions that have room; None means all, an empty sequence none.
         Raises OffsetOutOfRangeError when retention deleted what is asked for or the topic is shorter than the position,
-        UnreadableRecordError when the bytes at the position are no record. A fetch that raised or was cancelled lost
-        nothing: the next one reads on behind the last chunk that was given.
+        UnreadableRecordError when the bytes at the position are no record, UnknownCodecError when this install cannot
+        decompress them. A fetch that raised or was cancelled lost nothing: the next one reads on behind the last chunk
+        that was given.
         """
         ...
 

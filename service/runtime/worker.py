@@ -10,7 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from service.core.state import CorruptStateError, NewerStateError
-from service.eventlog.errors import FencedError, LogError
+from service.eventlog.errors import FencedError, LogError, UnknownCodecError
 from service.eventlog.protocol import Assignment, Log, Membership, TopicPartition
 from service.runtime.changelog import StateMismatchError
 from service.runtime.context import TaskContext
@@ -21,7 +21,7 @@ from service.runtime.stats import TaskStats
 
 log = structlog.get_logger(__name__)
 
-PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, InputLostError)
+PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, InputLostError, UnknownCodecError)
 """Errors that trying again cannot mend: a person must decide. The task stays failed and says so."""
 
 MAX_BACKOFF_FACTOR = 60

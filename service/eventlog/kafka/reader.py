@@ -1,26 +1,39 @@
 """Reads committed records of given partitions. Knows nothing of groups."""
 
 import struct
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from gzip import BadGzipFile
 from typing import Any
 
+import cramjam
 import numpy as np
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.errors import OffsetOutOfRangeError as KafkaOffsetOutOfRangeError
 from aiokafka.structs import TopicPartition as KafkaTopicPartition
 
-from service.eventlog.errors import LogError, OffsetOutOfRangeError, UnreadableRecordError
+from service.eventlog.errors import LogError, OffsetOutOfRangeError, UnknownCodecError, UnreadableRecordError
 from service.eventlog.kafka.client import bounded, connection_options, drop_connections
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import Chunk, TopicPartition
 from service.eventlog.rotation import Rotation
 
-UNREADABLE = (CorruptRecordException, ValueError, IndexError, struct.error)
-"""What aiokafka's parser raises over bytes that are no records (ValueError: a header's name that is not UTF-8). Left
-alone, it would raise the same for ever."""
+UNREADABLE = (
+    CorruptRecordException,
+    UnsupportedCodecError,
+    ValueError,
+    IndexError,
+    struct.error,
+    EOFError,
+    BadGzipFile,
+    zlib.error,
+    cramjam.DecompressionError,
+)
+"""What aiokafka's parser raises over bytes that are no records (ValueError: a header's name that is not UTF-8; the last
+four: what is no output of the batch's codec). Left alone, it would raise the same for ever."""
 
 
 class KafkaReader:
@@ -97,6 +110,7 @@ class KafkaReader:
         """Give what lies in front of an unreadable record, or name it: halve what is asked for until it can be read.
 
         The parser drops everything that it had read of the answer, so each try fetches again; some ten tries in all.
+        A batch that only this install cannot decompress is good, and must not be passed over: that is another error.
         """
         self._learn_ends(ahead)
         for where in [where for where in ahead if not self.at_end(where)]:
@@ -108,14 +122,16 @@ class KafkaReader:
                     records = await self._poll([where], count, self._limit_ms)
                 except UNREADABLE as error:
                     count //= 2
-                    reason = f"{type(error).__name__}: {error}"
+                    reason: Exception = error
                 else:
                     chunks = await self._take({where: self._positions[where]}, records)
                     if chunks:
                         return chunks
                     break
             else:
-                raise UnreadableRecordError(*where, self._positions[where], reason)
+                if isinstance(reason, UnsupportedCodecError):
+                    raise UnknownCodecError(*where, self._positions[where], str(reason)) from reason
+                raise UnreadableRecordError(*where, self._positions[where], f"{type(reason).__name__}: {reason}")
         return []
 
     def _tell_client(self) -> None:
