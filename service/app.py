@@ -12,8 +12,9 @@ from pathlib import Path
 import structlog
 
 from service.config import Config, ConfigError, LoggingSettings, LogSettings
+from service.config.environment import Redaction
 from service.eventlog.errors import TopicError
-from service.eventlog.kafka_settings import KafkaSecrets
+from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import Log
 from service.runtime.context import TaskContext
 from service.runtime.settings import TaskId
@@ -45,6 +46,22 @@ def read_secrets(environment: Mapping[str, str]) -> KafkaSecrets:
     )
 
 
+def needed_secrets(settings: KafkaSettings, environment: Mapping[str, str]) -> KafkaSecrets:
+    """Take the secrets that these settings cannot do without. Raises ConfigError that says what is missing."""
+    secrets = read_secrets(environment)
+    if not settings.security_protocol.startswith("SASL"):
+        return secrets
+    how = f"{settings.security_protocol} with {settings.sasl_mechanism}"
+    where = "$.log.kafka.sasl_mechanism"
+    if settings.sasl_mechanism == "OAUTHBEARER":
+        if secrets.token is None:
+            raise ConfigError(f"{how} needs a token: name its file in TIDEGAUGE_OAUTH_TOKEN_FILE", where)
+    elif not secrets.sasl_password:
+        told = "TIDEGAUGE_SASL_PASSWORD in the environment, or the path of its file in TIDEGAUGE_SASL_PASSWORD_FILE"
+        raise ConfigError(f"{how} needs a password: put it in {told}", where)
+    return secrets
+
+
 def _secret(name: str, environment: Mapping[str, str]) -> str | None:
     path = environment.get(f"{name}_FILE")
     return environment.get(name) if path is None else _read_secret(f"{name}_FILE", path)
@@ -65,7 +82,7 @@ async def open_log(settings: LogSettings) -> AsyncIterator[Log]:
     if settings.carrier == "kafka":
         from service.eventlog.kafka import KafkaLog  # noqa: PLC0415
 
-        carrier = KafkaLog(settings.kafka, read_secrets(os.environ))
+        carrier = KafkaLog(settings.kafka, needed_secrets(settings.kafka, os.environ))
     else:
         from service.eventlog.sqlite import SqliteLog  # noqa: PLC0415
 
@@ -119,8 +136,8 @@ async def run_until_signal(config: Config) -> None:
     await run_service(config, stopping)
 
 
-def configure_logging(settings: LoggingSettings) -> None:
-    """Send structured log lines to standard error."""
+def configure_logging(settings: LoggingSettings, hidden: Redaction | None = None) -> None:
+    """Send structured log lines to standard error. `hidden`: takes out what the environment gave."""
     as_console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor = (
         # Plain tracebacks: the pretty ones show local variables, and with them secrets.
@@ -134,6 +151,8 @@ def configure_logging(settings: LoggingSettings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if hidden is not None:  # after the exceptions have become text
+        shared.append(lambda _, __, event: hidden.plain(event))
     # Libraries speak through the standard library's logging: the same form, and only what is a warning at least.
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

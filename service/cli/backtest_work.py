@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import msgspec
 import orjson
 import typer
 from rich.console import Console
@@ -13,6 +12,7 @@ from service.cli.replay_options import Given
 from service.cli.replay_progress import Meter, replay_progress
 from service.cli.replay_sources import opened
 from service.config import Config
+from service.config import shown as shown_config
 from service.replay.backtest import backtest
 from service.replay.report.page import write_report
 from service.replay.run import shown
@@ -38,7 +38,7 @@ async def run_backtest(
         ranges = [shown(plan) for plan in source.plan.tasks]
         bad_rows = source.bad_rows.count
     if report_file is not None:
-        write_report(report_file, found, truth, msgspec.to_builtins(config), ranges)
+        write_report(report_file, found, truth, shown_config(config), ranges)
     if as_json:
         plain = {**found.as_plain(), "bad_rows": bad_rows, "ranges": ranges, "elapsed_s": round(meter.elapsed_s, 3)}
         typer.echo(orjson.dumps(plain, option=orjson.OPT_INDENT_2))

@@ -14,6 +14,9 @@ from service.config import Config
 UNITS: Final = {"_ms": "milliseconds", "_bytes": "bytes"}
 """Last part of a field's name to its unit; the other numbers are counts and ratios."""
 
+NO_SETTINGS: Final = {"placeholders"}
+"""Fields that a configuration holds and a file cannot give."""
+
 WIDTH: Final = 100
 INDENT: Final = "  "
 
@@ -63,6 +66,8 @@ def reference() -> str:
 def settings_of(group: types.StructType, values: msgspec.Struct | None) -> Iterator[Setting]:
     """Give the fields of a group, with their values where there are some, else with their own defaults."""
     for field in group.fields:
+        if field.name in NO_SETTINGS:
+            continue
         kind, meaning = _unwrap(field.type)
         required = field.required
         default = getattr(values, field.name) if values is not None else _default_of(field)

@@ -29,7 +29,7 @@ def configured(config: Path | None, bootstrap: str | None, log: Path | None, *, 
     """Read the configuration and put the options in it; see `load_config`. Raises ConfigError or UsageError."""
     import msgspec  # noqa: PLC0415
 
-    from service.config import SqliteSettings, load_config  # noqa: PLC0415
+    from service.config import SqliteSettings, load_config, with_log  # noqa: PLC0415
     from service.eventlog.kafka_settings import KafkaSettings  # noqa: PLC0415
 
     if bootstrap is not None and log is not None:
@@ -43,12 +43,8 @@ def configured(config: Path | None, bootstrap: str | None, log: Path | None, *, 
             raise UsageError(
                 f"--bootstrap {bootstrap}: expected host:port, several with commas between: {error}"
             ) from error
-        return msgspec.structs.replace(
-            settings, log=msgspec.structs.replace(settings.log, carrier="kafka", kafka=kafka)
-        )
+        return with_log(settings, msgspec.structs.replace(settings.log, carrier="kafka", kafka=kafka))
     if log is not None:
         sqlite = SqliteSettings(path=str(log))
-        return msgspec.structs.replace(
-            settings, log=msgspec.structs.replace(settings.log, carrier="sqlite", sqlite=sqlite)
-        )
+        return with_log(settings, msgspec.structs.replace(settings.log, carrier="sqlite", sqlite=sqlite))
     return settings

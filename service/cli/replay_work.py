@@ -18,7 +18,8 @@ from service.cli.replay_jobs import run_jobs
 from service.cli.replay_options import Given
 from service.cli.replay_progress import Meter, replay_progress
 from service.cli.replay_sources import Opened, opened
-from service.config import Config
+from service.config import Config, parse_config
+from service.config import shown as shown_config
 from service.eventlog.protocol import TopicSpec
 from service.replay.compare import Difference, compare_runs
 from service.replay.names import OUTPUTS, own_topics, prepare_directory
@@ -115,7 +116,7 @@ async def _into_files(config: Config, request: ReplayRequest, directory: Path) -
 
 
 def _begin(config: Config, request: ReplayRequest, directory: Path, source: Opened) -> RunInfo:
-    plain = _as_read(msgspec.to_builtins(config))
+    plain = shown_config(config)
     if request.resume and (directory / "run.json").exists():
         info = read_run(directory)
         if info.config != plain or info.source != _as_read(source.source):
@@ -146,7 +147,7 @@ async def run_tasks(
 async def replay_one(directory: Path, partition: int, report: Report) -> int:
     """Replay one task of a run that was begun: what a process of its own does."""
     info = read_run(directory)
-    config = msgspec.convert(info.config, Config)
+    config = parse_config(info.config)
     plan = next((plan for plan in info.plan.tasks if plan.partition == partition), None)
     if plan is None:
         raise UsageError(f"{directory}: there is no task {partition}")
@@ -174,7 +175,7 @@ async def _write_published(config: Config, request: ReplayRequest) -> ReplaySumm
     directory, meter = request.out or Path(), Meter()
     prepare_directory(directory, resume=False)
     async with opened(config, request.given) as source:
-        plain = msgspec.to_builtins(config)
+        plain = shown_config(config)
         info = RunInfo(kind="published", source=source.source, plan=source.plan, config=plain)
         write_run(directory, info)
     await _collect(config, directory, info)

@@ -17,7 +17,7 @@ from service.cli.workers import (
     supervise,
     worker_commands,
 )
-from service.config import Config
+from service.config import Config, redaction
 
 
 class RunOptions(NamedTuple):
@@ -39,7 +39,7 @@ def run_workers(config: Config, options: RunOptions, workers: int) -> None:
     if options.http_port is not None:
         config = msgspec.structs.replace(config, http=msgspec.structs.replace(config.http, port=options.http_port))
     check_workers(workers, config)
-    configure_logging(config.logging)
+    configure_logging(config.logging, redaction(config))
     if is_worker():
         asyncio.run(run_as_worker(config))
     elif workers == 1:

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from service.cli.errors import UsageError
-from service.config import Config, ConfigError, parse_config
+from service.config import Config, ConfigError, parse_config, read_bounded, read_yaml
 
 MAX_CONFIGURATIONS: Final = 1_000
 """More are refused: a grid grows quickly beyond what anybody means."""
@@ -55,8 +54,8 @@ class Variant(NamedTuple):
 def read_plan(path: Path) -> SweepPlan:
     """Read the file. Raises UsageError that names it."""
     try:
-        plan = msgspec.convert(yaml.safe_load(path.read_bytes()) or {}, SweepPlan)
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        plan = msgspec.convert(read_yaml(read_bounded(path)) or {}, SweepPlan)
+    except (ConfigError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: {error}") from error
     if not plan.grid and not plan.list:
         raise UsageError(f"{path}: expected a grid, a list, or both")

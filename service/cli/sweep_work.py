@@ -22,7 +22,7 @@ from service.cli.replay_options import Given
 from service.cli.replay_progress import Meter, replay_progress
 from service.cli.replay_sources import opened
 from service.cli.sweep_plan import Variant, read_plan, variants
-from service.config import Config, ConfigError, read_yaml
+from service.config import Config, ConfigError, read_bounded, read_yaml
 from service.core.settings import CoreSettings
 from service.replay.run import Report
 from service.replay.session import Settings
@@ -76,7 +76,7 @@ async def run_sweep(config: Config, request: SweepRequest, *, as_json: bool) -> 
 def _raw(file: Path | None) -> dict[str, Any]:
     """Read the base as its file holds it, so that the winner's file keeps what a person wrote."""
     try:
-        raw = {} if file is None else read_yaml(file.read_bytes()) or {}
+        raw = {} if file is None else read_yaml(read_bounded(file)) or {}
     except ConfigError as error:
         raise UsageError(f"{file}: {error}") from error
     return dict(raw)

@@ -113,14 +113,14 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
         if self.acquire_timeout_ms <= self.transaction_timeout_ms:
-            raise ValueError("acquire_timeout_ms must be longer than transaction_timeout_ms")
+            raise ValueError("acquire_timeout_ms: must be longer than transaction_timeout_ms")
         if self.release_timeout_ms >= self.rebalance_timeout_ms:
-            raise ValueError("release_timeout_ms must be shorter than rebalance_timeout_ms")
+            raise ValueError("release_timeout_ms: must be shorter than rebalance_timeout_ms")
         if self.heartbeat_interval_ms * 3 > self.session_timeout_ms:
-            raise ValueError("session_timeout_ms must hold three heartbeats, so that one lost packet does no harm")
+            raise ValueError("session_timeout_ms: must hold three heartbeats, so that one lost packet does no harm")
         named = self.sasl_username is not None
         if self.security_protocol.startswith("SASL") and self.sasl_mechanism != "OAUTHBEARER" and not named:
-            raise ValueError(f"{self.security_protocol} with {self.sasl_mechanism} needs sasl_username")
+            raise ValueError(f"sasl_username: {self.security_protocol} with {self.sasl_mechanism} needs it")
 
 
 @dataclass(frozen=True, repr=False)

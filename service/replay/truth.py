@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from schemas.outputs import DriftKind
+from service.document import DocumentError, read_yaml
 from service.replay.timeline import Timeline
 
 DEFAULT_TOLERANCE_EVENTS: Final = 1_000
@@ -68,10 +68,10 @@ def read_truth(path: Path) -> Truth:
     try:
         if path.stat().st_size > MAX_TRUTH_BYTES:
             raise TruthError(f"{path}: larger than {MAX_TRUTH_BYTES} bytes")
-        return msgspec.convert(yaml.safe_load(path.read_bytes()) or {}, Truth)
+        return msgspec.convert(read_yaml(path.read_bytes()) or {}, Truth)
     except OSError as error:
         raise TruthError(f"{path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (DocumentError, msgspec.ValidationError) as error:
         raise TruthError(f"{path}: {error}") from error
 
 

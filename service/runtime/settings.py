@@ -1,6 +1,6 @@
 """Settings of the running service: names, pace and limits."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,19 +10,36 @@ from service.core.settings import Settings
 Millis = Annotated[int, Meta(ge=0)]
 
 
-class TopicSettings(Settings, frozen=True):
-    """Names of topics."""
+TopicName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+"""What Kafka allows, and so every carrier here."""
 
-    predictions: str = "tidegauge.predictions"
-    labels: str = "tidegauge.labels"
-    control: str = "tidegauge.control"
-    alerts: str = "tidegauge.alerts"
-    triggers: str = "tidegauge.triggers"
-    metrics: str = "tidegauge.metrics"
-    dead_letters: Annotated[str, Meta(description="records that could not be used")] = "tidegauge.dead-letters"
-    changelog: Annotated[str, Meta(description="internal: state, compacted")] = "tidegauge.changelog"
+TOPIC_FIELDS: Final = (
+    "predictions",
+    "labels",
+    "control",
+    "alerts",
+    "triggers",
+    "metrics",
+    "dead_letters",
+    "changelog",
+    "steps",
+)
+
+
+class TopicSettings(Settings, frozen=True):
+    """Names of topics. No two may be the same: what is written to one would be read as the other."""
+
+    predictions: TopicName = "tidegauge.predictions"
+    labels: TopicName = "tidegauge.labels"
+    control: TopicName = "tidegauge.control"
+    alerts: TopicName = "tidegauge.alerts"
+    triggers: TopicName = "tidegauge.triggers"
+    metrics: TopicName = "tidegauge.metrics"
+    dead_letters: Annotated[TopicName, Meta(description="records that could not be used")] = "tidegauge.dead-letters"
+    changelog: Annotated[TopicName, Meta(description="internal: state, compacted")] = "tidegauge.changelog"
     steps: Annotated[
-        str, Meta(description="internal: where each step ended; keep it as long as the inputs, exact replay needs it")
+        TopicName,
+        Meta(description="internal: where each step ended; keep it as long as the inputs, exact replay needs it"),
     ] = "tidegauge.steps"
     create: Annotated[bool, Meta(description="create what is missing; false: a missing topic is an error")] = True
     partitions: Annotated[int, Meta(ge=1, le=10_000, description="of input topics that are created")] = 1
@@ -32,6 +49,21 @@ class TopicSettings(Settings, frozen=True):
     retention_ms: Annotated[
         int | None, Meta(description="of topics that are created, milliseconds; null: the broker's default")
     ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse one name for two topics: outputs would come back as inputs, or state be read as records."""
+        first: dict[str, str] = {}
+        for field in TOPIC_FIELDS:
+            name = getattr(self, field)
+            # To Kafka's metrics . and _ are one, so it refuses to create the second of two such topics.
+            other = first.setdefault(name.replace("_", "."), field)
+            if other != field:
+                raise ValueError(
+                    f"{field}: {name} is the name of topics.{other} already ({getattr(self, other)}); every topic "
+                    "needs a name of its own (. and _ count as one character)"
+                )
+            if name in (".", ".."):
+                raise ValueError(f"{field}: {name} is no name of a topic")
 
     @property
     def inputs(self) -> tuple[str, str, str]:

@@ -1,20 +1,20 @@
 """One YAML file, validated, in which every field is documented with its unit and default.
 
-`${NAME}` and `${NAME:-default}` in a string are replaced from the environment, so that secrets stay out of the file.
-Unknown fields and wrong types are errors that name their path.
+`${NAME}` and `${NAME:-default}` in a string are replaced from the environment, so that secrets stay out of the file,
+and out of whatever is written: see `shown`. Unknown fields and wrong types are errors that name their path and line.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from detectors import registry
+from service.config.environment import MissingVariableError, Placeholder, Redaction, put_back, substitute, values_of
+from service.config.explain import explain, is_choice, written
 from service.core.metrics.catalogue import METRICS
 from service.core.reference import (
     MAX_REFERENCE_BYTES,
@@ -24,6 +24,8 @@ from service.core.reference import (
     decode_reference,
 )
 from service.core.settings import CoreSettings, ModelProfile, Problem, ReferenceProfile, Settings
+from service.document import DocumentError, line_of
+from service.document import read_yaml as _read_document
 from service.eventlog.kafka_settings import KafkaSettings
 from service.http.settings import HttpSettings
 from service.runtime.settings import RuntimeSettings, TopicSettings
@@ -67,22 +69,17 @@ class Config(Settings, frozen=True):
     http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()
 
+    placeholders: tuple[Placeholder, ...] = ()
+    """No setting: where the file took texts from the environment. A file cannot give it."""
+
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the file and the path in it."""
+    """A configuration that cannot be used; the message names the file, the path in it, and its line."""
 
-
-class _Yaml12Loader(yaml.SafeLoader):
-    """YAML 1.2's booleans: true and false alone. In YAML 1.1 `on`, which is a setting, and the country `NO` are too."""
-
-
-_Yaml12Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), "tTfF")
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message if path is None else f"{path}: {message}")
+        self.message = message
+        self.path = path
 
 
 def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, *, references: bool = True) -> Config:
@@ -92,24 +89,33 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, 
     """
     if path is None:
         return Config()
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    if len(text) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
+    text = read_bounded(path)
     try:
         config = parse_config(read_yaml(text), environment)
         return with_references(config, path.parent) if references else config
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        line = None if error.path is None else line_of(text, error.path)
+        told = str(error) if line is None else f"{error.path} (line {line}): {error.message}"
+        raise ConfigError(f"{path}: {told}") from error
+
+
+def read_bounded(path: Path) -> bytes:
+    """Read a file that a person wrote. Raises ConfigError where it is larger than such a file is, or not to be read."""
+    try:
+        with path.open("rb") as file:  # a size asked for beforehand would be that of another file, or of a device
+            text = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes: this is no configuration")
+    return text
 
 
 def read_yaml(text: bytes) -> Any:
-    """Read YAML as configurations are read. Raises ConfigError."""
+    """Read YAML as configurations are read: bounded, without duplicate keys. Raises ConfigError."""
     try:
-        return yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506  (a safe loader)
-    except yaml.YAMLError as error:
+        return _read_document(text)
+    except DocumentError as error:
         raise ConfigError(str(error)) from error
 
 
@@ -118,33 +124,62 @@ def parse_config(data: Any, environment: Mapping[str, str] = os.environ) -> Conf
 
     Files that it names are not read.
     """
+    data = {} if data is None else data
+    if isinstance(data, dict) and "placeholders" in data:
+        raise ConfigError("unknown field", "$.placeholders")
     try:
-        config = msgspec.convert({} if data is None else _substitute(data, "$", environment), Config)
+        replaced, placeholders = substitute(data, environment)
+    except MissingVariableError as error:
+        raise ConfigError(str(error), written(error.path)) from error
+    hidden = Redaction(values_of(placeholders, environment))
+    try:
+        config = msgspec.convert(replaced, Config)
+        _check_profiles(config)
     except msgspec.ValidationError as error:
-        raise ConfigError(str(error)) from error
+        path, what = explain(error, replaced, Config)
+        raise ConfigError(hidden.text(what), path) from None  # the cause would show what the environment gave
+    except ConfigError as error:
+        raise ConfigError(hidden.text(error.message), error.path) from None
+    return msgspec.structs.replace(config, placeholders=placeholders)
+
+
+def _check_profiles(config: Config) -> None:
     _check_profile(config.core.default, "$.core.default")
     if config.core.default.reference != ReferenceProfile():
-        raise ConfigError("$.core.default.reference: a reference window is one model's; put it under $.core.models")
+        raise ConfigError("a reference window is one model's; put it under $.core.models", "$.core.default.reference")
     for name, profile in config.core.models.items():
         _check_profile(profile, f"$.core.models.{name}")
-    return config
 
 
-def _substitute(data: Any, path: str, environment: Mapping[str, str]) -> Any:
-    if isinstance(data, dict):
-        return {key: _substitute(value, f"{path}.{key}", environment) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_substitute(value, f"{path}[{index}]", environment) for index, value in enumerate(data)]
-    if not isinstance(data, str):
-        return data
+# What the environment gave --------------------------------------------------------------------------------------------
 
-    def value_of(match: re.Match[str]) -> str:
-        value = environment.get(match[1], match[2])
-        if value is None:
-            raise ConfigError(f"{path}: the environment variable {match[1]} is not set")
-        return value
 
-    return _VARIABLE.sub(value_of, data)
+def shown(config: Config) -> dict[str, Any]:
+    """Give a configuration as plain data that may be written down: with the texts `${NAME}`, not their values.
+
+    `parse_config` makes the configuration of it again, where the environment is the same.
+    """
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))  # lists, as a file holds them
+    del plain["placeholders"]
+    put_back(plain, config.placeholders)
+    return plain
+
+
+def with_log(config: Config, log: LogSettings) -> Config:
+    """Put another log into a configuration: what its file took from the environment for this is forgotten."""
+    kept = tuple(item for item in config.placeholders if item.path[:1] != ("log",))
+    return msgspec.structs.replace(config, log=log, placeholders=kept)
+
+
+def redaction(config: Config, environment: Mapping[str, str] = os.environ) -> Redaction:
+    """Give what takes the environment's values out of lines that are written."""
+    return Redaction(_secret_values(config.placeholders, environment))
+
+
+def _secret_values(placeholders: tuple[Placeholder, ...], environment: Mapping[str, str]) -> dict[str, str]:
+    # One of a few fixed words, such as the level of the log, is no secret, and stands in many lines.
+    free = [item for item in placeholders if not is_choice(Config, item.path)]
+    return values_of(free, environment)
 
 
 # Reference windows ----------------------------------------------------------------------------------------------------
@@ -205,11 +240,11 @@ def _check_profile(profile: ModelProfile, path: str) -> None:
         try:
             registry.make(detector.name, **detector.params)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"{where}: {detector.name}: {error}") from error
+            raise ConfigError(f"{detector.name}: {error}", where) from error
     windows = {window.name for window in profile.performance.windows}
     for index, rule in enumerate(profile.performance.rules):
         where = f"{path}.performance.rules[{index}]"
         if rule.metric not in METRICS:
-            raise ConfigError(f"{where}.metric: unknown metric {rule.metric!r}; known are {', '.join(METRICS)}")
+            raise ConfigError(f"unknown metric {rule.metric!r}; known are {', '.join(METRICS)}", f"{where}.metric")
         if rule.window not in windows:
-            raise ConfigError(f"{where}.window: no window {rule.window!r}; there are {', '.join(sorted(windows))}")
+            raise ConfigError(f"no window {rule.window!r}; there are {', '.join(sorted(windows))}", f"{where}.window")
