@@ -28,6 +28,10 @@ MAX_SEGMENTS = 64
 MAX_EMBEDDINGS = 16
 """Most vectors in one event; more is a dead letter. How many are watched is a setting of the model's profile."""
 
+MIN_SAMPLING_RATE = 1e-9
+"""One event logged in a billion. A smaller share is no share: its weight would outweigh all others for good, or be
+infinite in the 32 bits that the join keeps of it."""
+
 MAX_DIMENSION = 8_192
 """Most numbers in one vector; a longer one is a dead letter. The longest in use (4,096) twice; some 160 kB as JSON."""
 
@@ -92,7 +96,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     ] = None
     error: Annotated[bool, Meta(description="the serving call failed; then there is no prediction")] = False
     sampling_rate: Annotated[
-        Annotated[float, Meta(gt=0.0, le=1.0)],
+        Annotated[float, Meta(ge=MIN_SAMPLING_RATE, le=1.0)],
         Meta(description="share of the traffic that was logged; an event weighs 1 / sampling_rate in counts"),
     ] = 1.0
 

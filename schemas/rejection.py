@@ -26,6 +26,8 @@ Reason = Literal[
     "too_many",  # more features, classes, segments, vectors or numbers in a vector than the limit
     "inconsistent",  # two fields contradict each other
     "unreadable",  # the log itself cannot read the record
+    "isolated",  # the service fails at it, again after a restart
+    "quarantined",  # of a model at which the service fails; it is watched again after reset_monitor
 ]
 """All the reasons there are. A consumer may rely on this list; new ones come with a new schema version."""
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from schemas.events import (
+    MIN_SAMPLING_RATE,
     Control,
     FineTuneMode,
     FineTuneRequest,
@@ -81,7 +82,7 @@ def predictions(draw: st.DrawFn) -> Prediction:
             segments=optional(mappings(texts)),
             latency_ms=optional(not_negative),
             error=st.just(error),
-            sampling_rate=st.floats(min_value=0.0, max_value=1.0, exclude_min=True),
+            sampling_rate=st.floats(min_value=MIN_SAMPLING_RATE, max_value=1.0),
         )
     )
 

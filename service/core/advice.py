@@ -18,6 +18,9 @@ UNPREDICTED_SUBJECT = "max_unpredicted_models"
 FINE_TUNING_SUBJECT = "fine_tuning"
 """Subject of the operational incident that says: fine-tuning was tried as often as allowed, people must act."""
 
+QUARANTINE_SUBJECT = "quarantined"
+"""Subject of the operational incident that says: the monitors of this model fail, its records are dead letters."""
+
 NAMED_FEATURES = 5
 """Features named in a summary. The others are counted; the evidence lists them."""
 _TEXT_CHARS = 64
@@ -57,6 +60,8 @@ def alertname(kind: DriftKind, subject: str) -> str:
         return "ModelErrorRateHigh"
     if kind == "operational" and subject == FINE_TUNING_SUBJECT:
         return "ModelFineTuningExhausted"
+    if kind == "operational" and subject == QUARANTINE_SUBJECT:
+        return "ModelQuarantined"
     return _ALERTNAMES[kind]
 
 
@@ -192,6 +197,12 @@ _FIXED: dict[str, str] = {
     FINE_TUNING_SUBJECT: (
         "Fine-tuning was tried as often as allowed and the incident still fires. People must act: look at the training "
         "pipeline and its data, roll back, or deploy a version made by hand; then say that a version was deployed."
+    ),
+    QUARANTINE_SUBJECT: (
+        "The service itself fails at this model, again after a restart; all other models go on. Keep the log lines "
+        "(task_failed) and the records since then, and report the fault. Once its cause is gone (a newer program, "
+        "another configuration, another producer), send the control event reset_monitor for the model: it is watched "
+        "again from there on, with references learnt anew. Its records meanwhile are dead letters (quarantined)."
     ),
     LIMIT_SUBJECT: (
         "More causes are open than are tracked; further ones are counted, not alerted. Look for one fault behind them "

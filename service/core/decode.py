@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from schemas.codec import Decoded, decode_controls, decode_labels, decode_predictions
-from schemas.rejection import Rejection
+from schemas.rejection import Problem, Rejection, reject
 from service.core.intake import Block, Int, Role
 from service.core.settings import CoreSettings
+from service.core.verdicts import reason
 
 _DECODERS: dict[Role, Callable[[Sequence[bytes | None], int], Decoded[Any]]] = {
     Role.CONTROL: decode_controls,
@@ -38,7 +40,7 @@ def decode_block(
     An event whose time is more than `max_future_ms` ahead of its record's timestamp is rejected: it would push the
     watermark past all that waits.
     """
-    decoded = _DECODERS[role](values, settings.max_record_bytes)
+    decoded = _decode(role, values, settings.max_record_bytes)
     times = np.full(len(values), -1, dtype=np.int64)
     events: list[Any] = decoded.events
     if decoded.rejections:
@@ -57,6 +59,32 @@ def decode_block(
         times[index] = -1
     size = sum(len(value) for value in values if value is not None)
     return Block(offsets, timestamps_ms, times, events, next_position, size)
+
+
+def _decode(role: Role, values: Sequence[bytes | None], max_record_bytes: int) -> Decoded[Any]:
+    """Decode; where a decoder raises, which none should, find the records at which it does, and go on without them.
+
+    What comes of a record depends on its bytes alone, so whoever decodes it later finds the same.
+    """
+    try:
+        return _DECODERS[role](values, max_record_bytes)
+    except MemoryError:  # of the moment, not of the record
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is: the partition must not stop
+        if len(values) == 1:
+            return Decoded([], [], [_undecodable(values[0], error)], 0)
+    half = len(values) // 2
+    first, second = (_decode(role, part, max_record_bytes) for part in (values[:half], values[half:]))
+    return Decoded(
+        [*first.events, *second.events],
+        [*first.indices, *(index + half for index in second.indices)],
+        [*first.rejections, *(msgspec.structs.replace(one, index=one.index + half) for one in second.rejections)],
+        first.repaired + second.repaired,
+    )
+
+
+def _undecodable(value: bytes | None, error: Exception) -> Rejection:
+    return reject(0, value, Problem("isolated", f"the decoder fails at this record: {reason(error)}"))
 
 
 def rejected_block(offset: int, rejection: Rejection) -> Block:

@@ -121,6 +121,28 @@ class _Queue:
                 break
         return total
 
+    def keys_of(self, count: int) -> Int:
+        """Give the merge keys of the next records, without taking them."""
+        parts: list[Int] = []
+        for _, keys, taken in self.blocks:
+            if count <= 0:
+                break
+            parts.append(keys[taken : taken + count])
+            count -= len(parts[-1])
+        return np.concatenate(parts) if parts else _EMPTY_INT
+
+    def offset_after(self, count: int) -> int:
+        """Give the position behind the next `count` records, as taking them would leave it."""
+        if not count:
+            return self.taken
+        for block, keys, taken in self.blocks:
+            if count < len(keys) - taken:
+                return int(block.offsets[taken + count])
+            count -= len(keys) - taken
+            if not count:
+                return block.next_position
+        raise IndexError("more records than wait")
+
     def take(self, count: int) -> Lane:
         parts: list[Lane] = []
         while count > 0:
@@ -230,6 +252,22 @@ class Intake:
             # and who follows must stand exactly where the step ended before.
             self._queues[role].taken = offset
         return merged._replace(end=self.taken)
+
+    def end_of(self, idle: frozenset[Role], count: int) -> Positions | None:
+        """Say where the first `count` records end that `take` would give now, in merged order; None: it gives none.
+
+        Nothing is taken. `take_to` takes exactly these, be they in the middle of what shares one merge key.
+        """
+        counts = self._ready(frozenset())
+        if not any(counts.values()):
+            counts = self._ready(idle)
+        heads = {role: self._queues[role].keys_of(min(counts[role], count)) for role in Role}
+        keys = np.concatenate([heads[role] for role in Role])
+        if not len(keys):
+            return None
+        roles = np.repeat(np.array(list(Role), dtype=np.int8), [len(heads[role]) for role in Role])
+        first = roles[np.argsort(keys, kind="stable")[:count]]
+        return Positions(*(self._queues[role].offset_after(int(np.count_nonzero(first == role))) for role in Role))
 
     def _ready(self, idle: frozenset[Role]) -> dict[Role, int]:
         # The next record of input i has a key of at least newest_ms (all that was offered is known). So what is

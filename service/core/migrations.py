@@ -27,5 +27,12 @@ def composed(*conversions: Conversion) -> Conversion:
     return convert
 
 
-MIGRATIONS: Final[Migrations] = {}
+def with_quarantine(task: Any) -> Any:
+    """Nobody was kept away."""
+    return task | {"quarantine": {"version": 1, "held": {}, "strikes": []}}
+
+
+MIGRATIONS: Final[Migrations] = {
+    ("task", 1): composed(with_quarantine),
+}
 """As `("version", 1): composed(with_target, with_clock)`."""

@@ -5,7 +5,7 @@ may fire (the watermark reaches a multiple of `tick_ms`) or a command applies. W
 monitor work on whole columns. Where a batch happens to end changes nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
 import numpy as np
@@ -15,15 +15,18 @@ from service.core.batches import count_by_place, version_batches
 from service.core.columns import Int
 from service.core.dead_letters import from_event
 from service.core.effects import Caused, StepResult
+from service.core.failures import ModelError
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
 from service.core.limits import TaskLimits
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
+from service.core.quarantine import Mark, QuarantineBook
 from service.core.roster import Roster, VersionKey
 from service.core.settings import CoreSettings
 from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskState, blaming, read_entry, read_join, read_models
+from service.core.verdicts import Isolate, Quarantine, Verdict
 from service.core.version import VersionMonitor
 
 
@@ -40,6 +43,9 @@ class Task:
         self.models: dict[str, ModelMonitor] = {}
         self.join = JoinBuffer(settings.join, spill=spill)
         self.limits = TaskLimits(settings)
+        self.quarantine = QuarantineBook()
+        self._verdicts: list[Verdict] = []
+        """Of the step that comes next."""
         self.sequence = 0
         """Records taken since the task began."""
         self._newest_ms = 0
@@ -67,13 +73,21 @@ class Task:
         """Take exactly the records of several steps that were taken before; see `Intake.take_through`."""
         return self._apply(self.intake.take_through(ends))
 
+    def judge(self, verdicts: Iterable[Verdict]) -> None:
+        """Let verdicts take effect at the first record of the step that comes next, which isolated ones belong to."""
+        self._verdicts += verdicts
+
     def _apply(self, merged: Merged) -> StepResult:
         count = len(merged.roles)
         sequence = np.arange(self.sequence, self.sequence + count, dtype=np.int64)
         newest = np.maximum.accumulate(np.maximum(merged.keys, self._newest_ms))
         watermark_ms = newest - self.settings.allowed_lateness_ms
+        told: list[Caused] = []
+        if count and (self._verdicts or self.quarantine.held):
+            merged = self._keep_away(merged, watermark_ms, told)
         prepared = prepare(merged, sequence, watermark_ms, self.roster, self.topics)
         outputs = prepared.dead
+        outputs.extend(told)
         self._flow(prepared, outputs)
         self.sequence += count
         if count:
@@ -99,7 +113,11 @@ class Task:
             return
         result = self.join.apply(stretch.ops)
         for place, batch in version_batches(prepared, stretch, result):
-            outputs.extend(self._deliver(self.roster.versions[place], batch))
+            key = self.roster.versions[place]
+            try:
+                outputs.extend(self._deliver(key, batch))
+            except Exception as error:
+                raise ModelError(key.model_id, "observe", error) from error
         self._count(prepared, stretch, result)
         if len(result.evicted.labels):
             after = stretch.sequence[result.evicted_labels_after]
@@ -127,8 +145,7 @@ class Task:
         places = prepared.predictions.place[stretch.first_prediction :][: len(result.new_prediction)]
         for place, count in count_by_place(places, ~result.new_prediction):
             self._version(place).counts.add("duplicates", count)
-        for place, count in count_by_place(result.evicted.predictions["monitor"].astype(np.int64)):
-            self._version(place).counts.add("evicted", count)
+        self._count_gone(result.evicted, "evicted")
         duplicate = result.label_fate == LabelFate.DUPLICATE
         if not duplicate.any():
             return
@@ -140,12 +157,59 @@ class Task:
                 self._changed.add(self.roster.models[place].model_id)
                 monitor.count_duplicate_labels(numbers[models == place])
 
+    def _count_gone(self, gone: Gone, name: str) -> None:
+        for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
+            if self.roster.versions[place].model_id not in self.quarantine.held:
+                self._version(place).counts.add(name, count)
+
+    # ------------------------------------------------------------------------------- what is kept away
+
+    def _keep_away(self, merged: Merged, watermark_ms: Int, told: list[Caused]) -> Merged:
+        verdicts, self._verdicts = self._verdicts, []
+        role = Role(int(merged.roles[0]))
+        where = f"{self.topics.of(role)}[{self.topics.partition}]@{int(merged.lanes[role].offsets[0])}"
+        mark = Mark(self.sequence, max(int(watermark_ms[0]), 0), where)
+        isolated = [verdict for verdict in verdicts if isinstance(verdict, Isolate)]
+        for verdict in verdicts:
+            if isinstance(verdict, Quarantine):
+                told += self._hold(verdict, mark)
+            else:
+                self.quarantine.strike(verdict, self._progress(verdict.model_id, verdict.role))
+        screened, freed = self.quarantine.screened(merged, isolated)
+        for row, model_id in freed:
+            transitions = self.quarantine.release(model_id, max(int(watermark_ms[row]), 0))
+            told += [Caused(self.sequence + row, transition.alert) for transition in transitions]
+        return screened
+
+    def _hold(self, verdict: Quarantine, mark: Mark) -> list[Caused]:
+        """Drop a model's monitors; what they had told of as firing ends."""
+        monitor = self.models.pop(verdict.model_id, None)
+        self._changed.discard(verdict.model_id)
+        versions = [] if monitor is None else list(monitor.versions)
+        self._state.drop(verdict.model_id, [self.roster.place_of(verdict.model_id, version) for version in versions])
+        transitions = []
+        if monitor is not None and not verdict.silent:
+            transitions += monitor.alerts.withdraw(None, "the model is in quarantine", mark.time_ms)
+        transitions += self.quarantine.hold(verdict, mark)
+        return [Caused(mark.sequence, transition.alert) for transition in transitions if not transition.alert.muted]
+
+    def _progress(self, model_id: str | None, role: int) -> int:
+        """Count the records of one input that a model's monitors have taken in."""
+        monitor = self.models.get(model_id or "")
+        versions = [] if monitor is None else monitor.versions.values()
+        if role == Role.LABELS:
+            return sum(version.window.total for version in versions)
+        return sum(version.counts.values["predictions"] for version in versions)
+
+    def isolated_in_a_row(self, model_id: str, role: int) -> int:
+        """Say how many records of a model and an input were isolated since it last took one in."""
+        return self.quarantine.in_a_row(model_id, role, self._progress(model_id, role))
+
     # ------------------------------------------------------------------------------------ timers and commands
 
     def _tick(self, now_ms: int, sequence: int, outputs: list[Caused]) -> None:
         gone = self.join.expire(now_ms)
-        for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
-            self._version(place).counts.add("expired", count)
+        self._count_gone(gone, "expired")
         at = np.full(len(gone.labels), sequence)
         self._bury_orphans(gone, at, outputs, "no prediction with its id came in time")
         outputs.extend(self.limits.tick(now_ms, sequence, self.roster))
@@ -153,7 +217,10 @@ class Task:
             model = self.models[model_id]
             if model.next_deadline_ms() <= now_ms:
                 self._changed.add(model_id)
-                outputs.extend(model.tick(now_ms, sequence))
+                try:
+                    outputs.extend(model.tick(now_ms, sequence))
+                except Exception as error:
+                    raise ModelError(model_id, "tick", error) from error
 
     def _bury_orphans(self, gone: Gone, sequence: Int, outputs: list[Caused], why: str) -> None:
         for number, row in zip(sequence.tolist(), gone.labels, strict=True):
@@ -172,7 +239,10 @@ class Task:
     def _command(self, row: ControlRow, outputs: list[Caused]) -> None:
         model = self.roster.model(row.event.model_id)
         if model is not None and model.since < row.sequence:  # not one that a later record of this step names first
-            outputs.extend(self._model(row.event.model_id).command(row))
+            try:
+                outputs.extend(self._model(row.event.model_id).command(row))
+            except Exception as error:
+                raise ModelError(row.event.model_id, "command", error) from error
             return
         letter = from_event(
             "unknown_model",
@@ -204,6 +274,7 @@ class Task:
             "clocks_ms": list(self.intake.clocks_ms),
             "roster": self.roster.snapshot(),
             "limits": self.limits.snapshot(),
+            "quarantine": self.quarantine.snapshot(),
             "models": list(self.models),
         }
         yield from self._state.changes(header, self.join, self.models, self.roster, self._changed)
@@ -256,6 +327,7 @@ class Task:
         self.intake = Intake(positions, (control, predictions, labels))
         self.roster.restore(header["roster"])
         self.limits.restore(header["limits"])
+        self.quarantine.restore(header["quarantine"])
 
 
 def _by_sequence(caused: Caused) -> int:

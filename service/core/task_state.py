@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from detectors.protocol import State
+from service.core.failures import ModelError
 from service.core.join import JoinBuffer, JoinStateError, Spill
 from service.core.model import ModelMonitor
 from service.core.prepare import TaskTopics
@@ -30,7 +31,7 @@ from service.core.state import (
 )
 from service.core.version import VersionMonitor
 
-VERSIONS = {"task": 1, "model": 1, "version": 1, "outcomes": 1}
+VERSIONS = {"task": 2, "model": 1, "version": 1, "outcomes": 1}
 MAX_ENTRY_BYTES = 900_000
 """Longer entries are cut into parts: a broker takes records of 1 MiB by default."""
 
@@ -40,6 +41,9 @@ class TaskState:
 
     def __init__(self) -> None:
         self._parts: dict[str, int] = {}
+        self._stored: set[str] = set()
+        """Names of the entries of models and versions, without their parts: what is to be removed with a model."""
+        self._dropped: dict[str, bytes | None] = {}
 
     def changes(
         self,
@@ -53,18 +57,33 @@ class TaskState:
 
         They count as stored from then on.
         """
-        entries = self._put("task", "task", header)
+        entries = self._dropped | self._put("task", "task", header)
+        self._dropped = {}
         blocks = join.changed_blocks()
         entries.update((f"join/{key}", block) for key, block in blocks.blocks)
         entries.update((f"join/{key}", None) for key in blocks.vanished)
         yield entries
         for model_id in sorted(changed):
-            model = models[model_id]
-            entries = self._put(_model_entry(model_id), "model", model.snapshot())
-            for version in model.versions.values():
-                place = roster.place_of(model_id, version.model_version)
-                entries.update(self._version(f"version/{place}", version))
+            try:
+                entries = self._model(model_id, models[model_id], roster)
+            except Exception as error:
+                raise ModelError(model_id, "snapshot", error) from error
             yield entries
+
+    def _model(self, model_id: str, model: ModelMonitor, roster: Roster) -> dict[str, bytes | None]:
+        entries = self._put(_model_entry(model_id), "model", model.snapshot())
+        for version in model.versions.values():
+            place = roster.place_of(model_id, version.model_version)
+            entries.update(self._version(f"version/{place}", version))
+        return entries
+
+    def drop(self, model_id: str, places: Iterable[int]) -> None:
+        """Let the next changes remove what is stored of a model and of its versions, by their places."""
+        versions = [f"version/{place}" for place in places]
+        own = {_model_entry(model_id), *versions}
+        below = tuple(f"{name}/outcomes/" for name in versions)
+        for name in sorted(name for name in self._stored if name in own or name.startswith(below or ("\0",))):
+            self._dropped.update(self._remove(name))
 
     def _version(self, name: str, version: VersionMonitor) -> dict[str, bytes | None]:
         entries = self._put(name, "version", version.snapshot())
@@ -75,6 +94,8 @@ class TaskState:
 
     def _put(self, name: str, kind: str, payload: Any) -> dict[str, bytes | None]:
         sealed = encode_entry(kind, VERSIONS[kind], payload)
+        if kind != "task":
+            self._stored.add(name)
         before = self._parts.pop(name, 0)
         if len(sealed) <= MAX_ENTRY_BYTES:
             entries: dict[str, bytes | None] = {name: sealed}
@@ -89,6 +110,7 @@ class TaskState:
 
     def _remove(self, name: str) -> dict[str, bytes | None]:
         gone: dict[str, bytes | None] = {name: None}
+        self._stored.discard(name)
         gone.update((_part(name, number), None) for number in range(self._parts.pop(name, 0)))
         return gone
 
@@ -98,6 +120,8 @@ class TaskState:
             if "/parts/" in name:
                 owner = name.rpartition("/parts/")[0]
                 self._parts[owner] = self._parts.get(owner, 0) + 1
+            elif name.startswith(("model/", "version/")):
+                self._stored.add(name)
 
 
 def read_entry(entries: Mapping[str, bytes], name: str, kind: str) -> Any:

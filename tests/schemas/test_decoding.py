@@ -100,7 +100,8 @@ def test_a_good_record_among_bad_ones_is_not_touched(data):
         (record(event_time_ms=-1), "out_of_range", "$.event_time_ms: expected integer >= 0"),
         (record(event_time_ms=10**30), "out_of_range", "$.event_time_ms: expected integer <= 253402300799999"),
         (record(score=1.5), "out_of_range", "$.score: expected number <= 1.0"),
-        (record(sampling_rate=0), "out_of_range", "$.sampling_rate: expected number > 0.0"),
+        (record(sampling_rate=0), "out_of_range", "$.sampling_rate: expected number >= 1e-09"),
+        (record(sampling_rate=1e-39), "out_of_range", "$.sampling_rate: expected number >= 1e-09"),
         (record(probabilities={"a": 0.5, "b": 2}), "out_of_range", "$.probabilities.b: expected number <= 1.0"),
         (
             record(features={"income": 1, "age": [30]}),

@@ -1,0 +1,38 @@
+"""A core that raises, always at the same: at predictions and labels that say so, or in a model's timers."""
+
+import numpy as np
+import pytest
+
+from service.core.model import ModelMonitor, VersionBatch
+from service.core.task import Task
+
+POISON = 666.0
+"""Latency of a prediction at which its model's monitor raises."""
+
+
+class Burst(RuntimeError):  # noqa: N818  # what a bug raises is named as it likes
+    """What a monitor raises."""
+
+
+def raise_at_poison(patch: pytest.MonkeyPatch, ticks: frozenset[str] = frozenset()) -> None:
+    """Let monitors raise at a prediction of the latency POISON, and at each timer of the models in `ticks`."""
+    observe, tick = ModelMonitor.observe, ModelMonitor.tick
+
+    def raising(self: ModelMonitor, model_version: str, batch: VersionBatch) -> object:
+        if batch.predictions is not None and np.any(batch.predictions.latency_ms == POISON):
+            raise Burst("poisoned")
+        return observe(self, model_version, batch)
+
+    def ticking(self: ModelMonitor, now_ms: int, sequence: int) -> object:
+        if self._model.model_id in ticks:
+            raise Burst("out of time")
+        return tick(self, now_ms, sequence)
+
+    patch.setattr(ModelMonitor, "observe", raising)
+    patch.setattr(ModelMonitor, "tick", ticking)
+
+
+def observed(task: Task, model_id: str) -> int:
+    """Count the predictions that a model's monitors have taken in."""
+    monitor = task.models.get(model_id)
+    return 0 if monitor is None else sum(version.counts.values["predictions"] for version in monitor.versions.values())
