@@ -16,6 +16,7 @@ from service.config.environment import Redaction
 from service.eventlog.errors import TopicError
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import Log
+from service.log_lines import SparingHandler
 from service.runtime.context import TaskContext
 from service.runtime.settings import TaskId
 from service.runtime.spill import spill_of
@@ -153,12 +154,13 @@ def configure_logging(settings: LoggingSettings, hidden: Redaction | None = None
     ]
     if hidden is not None:  # after the exceptions have become text
         shared.append(lambda _, __, event: hidden.plain(event))
-    # Libraries speak through the standard library's logging: the same form, and only what is a warning at least.
+    # Libraries speak through the standard library's logging: the same form, only what is a warning at least,
+    # and that only so often.
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = SparingHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     structlog.configure(

@@ -1,10 +1,26 @@
 """Records that could not be used, as outputs."""
 
 import base64
+from typing import Final, Literal, get_args
 
 from schemas.identity import derive_id
 from schemas.outputs import DeadLetter
+from schemas.rejection import Reason
 from service.core.decode import Rejected
+
+UseReason = Literal[
+    "wrong_type",  # text, where the model is a regression
+    "too_many",  # of a model or a version beyond the limit
+    "unknown_prediction",
+    "unknown_model",
+    "unknown_trigger",
+    "wrong_model",
+    "trigger_open",
+]
+"""Why an event that was decoded cannot be used all the same."""
+
+REASONS: Final[tuple[str, ...]] = tuple(dict.fromkeys((*get_args(Reason), *get_args(UseReason))))
+"""All the reasons that dead letters have."""
 
 
 def from_rejected(rejected: Rejected, topic: str, partition: int, offset: int, timestamp_ms: int) -> DeadLetter:
@@ -27,7 +43,7 @@ def from_rejected(rejected: Rejected, topic: str, partition: int, offset: int, t
 
 
 def from_event(
-    reason: str, message: str, path: str, topic: str, partition: int, offset: int, time_ms: int, model_id: str
+    reason: UseReason, message: str, path: str, topic: str, partition: int, offset: int, time_ms: int, model_id: str
 ) -> DeadLetter:
     """Describe an event that was decoded and then could not be used. Its bytes lie at its offset."""
     return DeadLetter(

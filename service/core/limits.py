@@ -41,12 +41,13 @@ class TaskLimits:
     def __init__(self, settings: CoreSettings) -> None:
         self._max_models = settings.max_models
         self._max_unpredicted = settings.max_unpredicted_models
-        self._alerts = AlertPolicy(ALL, settings.default.alerts)
+        self.alerts = AlertPolicy(ALL, settings.default.alerts)
+        """The incidents about the whole task."""
         self._told: set[str] = set()
 
     def tick(self, now_ms: int, sequence: int, roster: Roster) -> list[Caused]:
         """Tell, once, that events were refused before the record with this number. Call it at each tick."""
-        transitions = self._alerts.tick(now_ms)
+        transitions = self.alerts.tick(now_ms)
         for subject, first_refused, limit, what in (
             (MODELS_SUBJECT, roster.first_refused, self._max_models, "models or versions are watched; events"),
             (
@@ -60,12 +61,12 @@ class TaskLimits:
                 self._told.add(subject)
                 summary = f"{limit:,} {what} of further ones are dead letters"
                 finding = _finding(subject, limit, limit, summary, sequence, now_ms)
-                transitions += self._alerts.advance(finding, ALL)
+                transitions += self.alerts.advance(finding, ALL)
         return [Caused(sequence, transition.alert) for transition in transitions]
 
     def snapshot(self) -> State:
         """Give it as plain data."""
-        return {"version": _VERSION, "told": sorted(self._told), "alerts": self._alerts.snapshot()}
+        return {"version": _VERSION, "told": sorted(self._told), "alerts": self.alerts.snapshot()}
 
     def restore(self, state: State) -> None:
         """Take over a snapshot."""
@@ -75,7 +76,7 @@ class TaskLimits:
         if state["version"] == 1:  # knew one limit, and whether it was told
             told = [MODELS_SUBJECT] if told else []
         self._told = set(told)
-        self._alerts.restore(state["alerts"])
+        self.alerts.restore(state["alerts"])
 
 
 def _finding(subject: str, hits: int, limit: int, summary: str, sequence: int, now_ms: int) -> Finding:

@@ -12,7 +12,7 @@ import numpy as np
 from schemas.events import Control, Label, Prediction, Scalar
 from service.core.classes import UNSEEN
 from service.core.columns import Bool, Cells, Float, Int
-from service.core.dead_letters import from_event, from_rejected
+from service.core.dead_letters import UseReason, from_event, from_rejected
 from service.core.decode import Rejected
 from service.core.effects import Caused
 from service.core.intake import Lane, Merged, Role
@@ -269,7 +269,7 @@ def _numeric(
 
 
 def _bury(
-    rows: _Rows, mask: Bool, role: Role, topics: TaskTopics, dead: list[Caused], why: tuple[str, str, str]
+    rows: _Rows, mask: Bool, role: Role, topics: TaskTopics, dead: list[Caused], why: tuple[UseReason, str, str]
 ) -> None:
     for row in np.flatnonzero(mask).tolist():
         letter = from_event(

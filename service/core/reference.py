@@ -13,6 +13,7 @@ import orjson
 from msgspec import Meta
 
 from detectors.dependence import LARGEST
+from detectors.protocol import State, StateError
 from schemas.events import MAX_DIMENSION, MAX_EMBEDDINGS, MAX_ID_CHARS
 from service.core.inputs.quality_reference import PROBLEMS
 from service.core.metrics.confidence import CELLS
@@ -312,3 +313,15 @@ def _check_bins(column: Bins, path: str, *, categorical: bool) -> None:
 def _expect(path: str, count: int, found: Sequence[object]) -> None:
     if len(found) != count:
         raise StoredReferenceError(f"{path}: expected {count} entries, got {len(found)}")
+
+
+def stored_reference(data: State | None, model_version: str) -> State:
+    """Give the parts of a stored profile that are for this version: all, unless it names another.
+
+    Raises StateError when a newer program wrote it.
+    """
+    if data is None or data.get("model_version") not in (None, model_version):
+        return {}
+    if data.get("version", 0) > REFERENCE_VERSION:
+        raise StateError(f"the reference profile has version {data['version']}; this program knows {REFERENCE_VERSION}")
+    return {name: part for name, part in data.items() if part is not None}

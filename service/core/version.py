@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from detectors.protocol import State, StateError
+from detectors.protocol import State
 from schemas.identity import derive_id
 from schemas.outputs import LabelCoverage, MetricSnapshot, WindowMetrics
 from service.core.columns import Corrections, Int, Outcomes, Predictions
@@ -27,7 +27,7 @@ from service.core.metrics import (
     window_metrics,
 )
 from service.core.metrics.recent import RecentPredictions
-from service.core.reference import REFERENCE_VERSION
+from service.core.reference import REFERENCE_VERSION, stored_reference
 from service.core.roster import Model
 from service.core.rules import judge_rules
 from service.core.segments import SegmentWindows
@@ -246,11 +246,20 @@ class VersionMonitor:
     def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
         """Describe the version at a moment of event time, before the record with this number; begin a new interval."""
         self._learn_problem(sequence)
+        snapshot = self.describe(now_ms, sequence)
+        self._label_delay.reset()
+        self.latency.begin_interval()
+        self._interval_start_ms = now_ms
+        self._interval_predictions = self._interval_errors = 0
+        return snapshot
+
+    def describe(self, now_ms: int, sequence: int) -> MetricSnapshot:
+        """Describe the version so, and change nothing: whoever looks on may ask at any time."""
         self._count_delays()
         counts = self.counts.values
         seconds = max(now_ms - (self._interval_start_ms or now_ms), 0) / 1000
         labelled = self.coverage(_NOW)
-        snapshot = MetricSnapshot(
+        return MetricSnapshot(
             snapshot_id=derive_id("snapshot", self._model.model_id, self.model_version, now_ms),
             model_id=self._model.model_id,
             model_version=self.model_version,
@@ -276,11 +285,6 @@ class VersionMonitor:
             data_quality=self.features.quality() | self.embeddings.quality(),
             limits={name: hits for name, hits in self._limits(sequence).items() if hits},
         )
-        self._label_delay.reset()
-        self.latency.begin_interval()
-        self._interval_start_ms = now_ms
-        self._interval_predictions = self._interval_errors = 0
-        return snapshot
 
     def _limits(self, sequence: int) -> dict[str, int]:
         return {
@@ -381,18 +385,6 @@ class VersionMonitor:
         self._breached = set(state["breached"])
         self._limits_told = set(state["limits_told"])
         self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]
-
-
-def stored_reference(data: State | None, model_version: str) -> State:
-    """Give the parts of a stored profile that are for this version: all, unless it names another.
-
-    Raises StateError when a newer program wrote it.
-    """
-    if data is None or data.get("model_version") not in (None, model_version):
-        return {}
-    if data.get("version", 0) > REFERENCE_VERSION:
-        raise StateError(f"the reference profile has version {data['version']}; this program knows {REFERENCE_VERSION}")
-    return {name: part for name, part in data.items() if part is not None}
 
 
 def _bracketed(drift: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -4,14 +4,19 @@ Labels are bounded: roles and partitions by the topics, models by core.max_model
 Identifiers of events are never labels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+import platform
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from schemas.outputs import MetricSnapshot
+from service.core.overview import FiringIncidents, VersionTotals
 
 
 class TaskNumbers(Protocol):
@@ -29,8 +34,8 @@ class TaskNumbers(Protocol):
         """Whether it works."""
         ...
 
-    def by_input(self) -> Iterable[tuple[str, int, int, int]]:
-        """Give (input, records, bytes, lag) of each input."""
+    def by_input(self) -> Iterable[tuple[str, int, int, int | None]]:
+        """Give (input, records, bytes, lag) of each input; no lag while the task is not the worker's."""
         ...
 
     def by_output(self) -> Iterable[tuple[str, int]]:
@@ -43,6 +48,18 @@ class TaskNumbers(Protocol):
 
     def snapshots(self) -> Iterable[MetricSnapshot]:
         """Give the newest snapshot of each model version."""
+        ...
+
+    def totals(self) -> Iterable[VersionTotals]:
+        """Give what each model version has had, as of the last commit."""
+        ...
+
+    def incidents(self) -> Iterable[FiringIncidents]:
+        """Give how many incidents of each model fire, by kind and severity, as of the last commit."""
+        ...
+
+    def durations(self) -> Iterable[tuple[str, Sequence[tuple[float, int]], float]]:
+        """Give (step or commit, how often it took at most so many seconds, the last without bound; sum of seconds)."""
         ...
 
 
@@ -64,30 +81,46 @@ class _Tasks(Collector):
         stats = dict(self._observed.stats)
         yield from _input_metrics(stats)
         yield from _task_metrics(stats)
+        yield from _durations(stats)
         yield from _output_metrics(stats)
+        yield _incidents(stats)
+        yield from _totals(stats)
         yield from _model_metrics(
             [snapshot for task in stats.values() for snapshot in task.snapshots()], self._max_series
         )
+        yield _build_info()
 
 
 def registry_of(observed: Observed, max_series_per_model: int) -> CollectorRegistry:
-    """Make a registry that shows a worker's tasks and their models."""
+    """Make a registry that shows a worker's tasks and their models, and the process that it runs in."""
     registry = CollectorRegistry()
     registry.register(_Tasks(observed, max_series_per_model))
+    ProcessCollector(registry=registry)
     return registry
+
+
+def _build_info() -> Metric:
+    info = GaugeMetricFamily("tidegauge_build_info", "1, with what runs as labels.", labels=["version", "python"])
+    info.add_metric([version("tidegauge"), platform.python_version()], 1)
+    return info
 
 
 def _input_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
     labels = ["input", "partition"]
     records = CounterMetricFamily("tidegauge_records", "Records read.", labels=labels)
     size = CounterMetricFamily("tidegauge_read_bytes", "Bytes of records read.", labels=labels)
-    lag = GaugeMetricFamily("tidegauge_lag_records", "Records of the log that are not read yet.", labels=labels)
+    lag = GaugeMetricFamily(
+        "tidegauge_lag_records",
+        "Records that are not worked on yet: in the log, or read and waiting.",
+        labels=labels,
+    )
     for partition, task in stats.items():
         for name, count, size_bytes, behind in task.by_input():
             key = [name, str(partition)]
             records.add_metric(key, count)
             size.add_metric(key, size_bytes)
-            lag.add_metric(key, behind)
+            if behind is not None:
+                lag.add_metric(key, behind)
     yield from (records, size, lag)
 
 
@@ -126,20 +159,67 @@ def _output_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
     yield from (outputs, dead)
 
 
-_TOTALS = {
-    "predictions_total": "Predictions observed.",
-    "outcomes_total": "Predictions joined with their labels.",
-    "errors_total": "Serving calls that failed.",
-    "labels_expired_total": "Predictions whose label did not come in time.",
+def _durations(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
+    families = {
+        name: HistogramMetricFamily(f"tidegauge_{name}_duration_seconds", text, labels=["partition"])
+        for name, text in _DURATIONS.items()
+    }
+    for partition, task in stats.items():
+        for name, counts, sum_s in task.durations():
+            buckets = [(_bound(bound), count) for bound, count in counts]
+            families[name].add_metric([str(partition)], buckets, sum_s)
+    yield from families.values()
+
+
+def _bound(seconds: float) -> str:
+    return str(floatToGoString(seconds))  # type: ignore[no-untyped-call]  # its types are missing
+
+
+def _incidents(stats: Mapping[int, TaskNumbers]) -> Metric:
+    firing = GaugeMetricFamily(
+        "tidegauge_incidents_firing",
+        "Incidents that fire, muted ones included; no series where none does.",
+        labels=["model_id", "kind", "severity", "partition"],
+    )
+    for partition, task in stats.items():
+        for incident in task.incidents():
+            firing.add_metric([incident.model_id, incident.kind, incident.severity, str(partition)], incident.number)
+    return firing
+
+
+_DURATIONS: Final = {
+    "step": "Time that a step took: the work on some records, without reading and writing.",
+    "commit": "Time that a commit took: outputs and state, written and confirmed.",
 }
+
+_TOTALS: Final = {
+    "predictions": "Predictions observed.",
+    "outcomes": "Predictions joined with their labels.",
+    "errors": "Serving calls that failed.",
+    "labels_expired": "Predictions whose label did not come in time.",
+}
+
+
+def _totals(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
+    labels = ["model_id", "model_version", "segment"]
+    families = {
+        name: CounterMetricFamily(f"tidegauge_model_{name}", text, labels=labels) for name, text in _TOTALS.items()
+    }
+    sums: Counter[tuple[str, str, str, str]] = Counter()
+    for task in stats.values():
+        for model_id, model_version, *counts in task.totals():
+            for name, count in zip(families, counts, strict=True):
+                sums[name, model_id, model_version, ""] += count
+        for snapshot in task.snapshots():
+            if snapshot.segment is not None:
+                sums["outcomes", snapshot.model_id, snapshot.model_version, snapshot.segment] += snapshot.outcomes_total
+    for (name, *key), total in sums.items():
+        families[name].add_metric(key, total)
+    yield from families.values()
 
 
 def _model_metrics(snapshots: list[MetricSnapshot], max_series: int) -> Iterator[Metric]:
     model = ["model_id", "model_version", "segment"]
-    totals = {
-        name: CounterMetricFamily(f"tidegauge_model_{name.removesuffix('_total')}", text, labels=model)
-        for name, text in _TOTALS.items()
-    }
     value = GaugeMetricFamily("tidegauge_model_metric", "Rolling metric.", labels=[*model, "window", "metric"])
     drift = GaugeMetricFamily(
         "tidegauge_feature_drift_ratio", "Drift statistic divided by its threshold.", labels=[*model, "feature"]
@@ -155,8 +235,6 @@ def _model_metrics(snapshots: list[MetricSnapshot], max_series: int) -> Iterator
     )
     for snapshot in snapshots:
         key = [snapshot.model_id, snapshot.model_version, snapshot.segment or ""]
-        for name, family in totals.items():
-            family.add_metric(key, getattr(snapshot, name))
         for window in snapshot.windows:
             for metric, number in window.values.items():
                 if number is not None:
@@ -171,4 +249,4 @@ def _model_metrics(snapshots: list[MetricSnapshot], max_series: int) -> Iterator
             now, threshold = verdict.get("statistic"), verdict.get("threshold")
             if now is not None and threshold:
                 statistic.add_metric([*key, name], now / threshold)
-    yield from (*totals.values(), value, drift, left_out, beyond, statistic)
+    yield from (value, drift, left_out, beyond, statistic)

@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from aiohttp import web
-from prometheus_client.openmetrics import exposition
+from aiohttp.typedefs import Handler
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
+from service.http.connections import accepting
 from service.http.metrics import Observed, registry_of
 from service.http.settings import HttpSettings
 
@@ -20,9 +23,23 @@ class Probed(Observed, Protocol):
         ...
 
 
+@web.middleware
+async def _close_afterwards(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        answer = await handler(request)
+    except web.HTTPException as refused:
+        refused.force_close()
+        raise
+    answer.force_close()
+    return answer
+
+
 @contextlib.asynccontextmanager
 async def serve(settings: HttpSettings, worker: Probed) -> AsyncIterator[int]:
-    """Listen until left; gives the port."""
+    """Listen until left; gives the port.
+
+    One request a connection, so that a connection has one time to live, whatever its other end does with it.
+    """
     registry = registry_of(worker, settings.max_series_per_model)
 
     async def healthz(_: web.Request) -> web.Response:
@@ -31,17 +48,22 @@ async def serve(settings: HttpSettings, worker: Probed) -> AsyncIterator[int]:
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ready\n") if worker.ready else web.Response(text="not ready\n", status=503)
 
-    async def metrics(_: web.Request) -> web.Response:
-        body: bytes = exposition.generate_latest(registry)  # type: ignore[no-untyped-call]  # its types are missing
-        return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE_LATEST})
+    async def metrics(request: web.Request) -> web.Response:
+        accepted = {part.split(";")[0].strip() for part in ",".join(request.headers.getall("Accept", [])).split(",")}
+        if "application/openmetrics-text" in accepted:
+            write, kind = openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
+        else:
+            write, kind = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+        body: bytes = write(registry)  # type: ignore[no-untyped-call]  # its types are missing
+        return web.Response(body=body, headers={"Content-Type": kind})
 
-    app = web.Application()
+    app = web.Application(middlewares=[_close_afterwards])
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port)
-        await site.start()
-        yield runner.addresses[0][1]
+        assert runner.server is not None  # noqa: S101  # setup has made it
+        async with accepting(settings, runner.server) as port:
+            yield port
     finally:
         await runner.cleanup()

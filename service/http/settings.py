@@ -21,3 +21,14 @@ class HttpSettings(Settings, frozen=True):
             ge=1, description="series with a feature label per model version; further features are left out and counted"
         ),
     ] = 50
+    max_connections: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="connections that are served at a time; further ones wait for their turn"),
+    ] = 64
+    timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            description="a connection that has not asked and taken its answer by then is cut; milliseconds",
+        ),
+    ] = 10_000

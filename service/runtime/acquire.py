@@ -12,6 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from service.core.intake import Positions, Role
+from service.core.overview import described, overview
 from service.core.task import Task
 from service.eventlog.protocol import NewRecord, Reader, TopicPartition, Writer
 from service.runtime.changelog import (
@@ -64,7 +65,10 @@ async def acquire(context: TaskContext) -> Acquired:
     except BaseException:
         await writer.close()
         raise
-    context.stats.acquired(acquired.task.intake.taken, acquired.task.watermark_ms)
+    for snapshot in described(acquired.task):
+        context.stats.newest_of(snapshot)
+        await asyncio.sleep(0)
+    context.stats.acquired(acquired.task.intake.taken, acquired.task.watermark_ms, overview(acquired.task))
     return acquired
 
 

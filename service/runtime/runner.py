@@ -7,6 +7,7 @@ task again. There is no cleverer recovery.
 import asyncio
 
 from service.core.intake import Role
+from service.core.overview import overview
 from service.runtime.acquire import Acquired, acquire, state_records
 from service.runtime.changelog import cut_record
 from service.runtime.context import TaskContext
@@ -52,6 +53,7 @@ class TaskRunner:
                 await self._work(_Work(self._context, acquired))
             finally:
                 self._context.stats.phase = "stopping"
+                self._context.stats.released()
                 await acquired.reader.close()
                 await acquired.writer.close()
         finally:
@@ -106,7 +108,10 @@ class _Work:
             took_s = self._clock() - began
             self._step_size.took(took_s)
             self._ledger.record(result, took_s)
-            self._context.stats.stepped(result, self._task.watermark_ms)
+            self._context.stats.stepped(result, self._task.watermark_ms, took_s)
+        for role, partition in self._inputs.items():
+            self._context.stats.behind(role, self._reader.lag(partition) + self._task.intake.buffered(role)[0])
+        if result is not None:
             await asyncio.sleep(0)  # other tasks, the heartbeat and the HTTP endpoint get their turn
         if self._ledger.due(self._clock()):
             await self.commit(snapshot=self._ledger.snapshot_due(self._clock()))
@@ -121,8 +126,6 @@ class _Work:
         wait_ms = 0 if self._more_in_hand else self._settings.poll_ms
         heard = await read_some(self._context, self._reader, self._task, self._marks, wait_ms=wait_ms, only=room)
         self._idle_watch.heard(heard, self._clock())
-        for role, partition in self._inputs.items():
-            self._context.stats.behind(role, self._reader.lag(partition))
 
     def _has_room(self, role: Role) -> bool:
         records, size_bytes = self._task.intake.buffered(role)
@@ -138,6 +141,7 @@ class _Work:
         context, ledger = self._context, self._ledger
         if not ledger.unsaved:
             return
+        began = self._clock()
         # C1 the outputs of all steps since the last commit, in order.
         records = ledger.outbox.peek()
         # C2 where those steps ended.
@@ -151,4 +155,4 @@ class _Work:
         # C5 only now is it done.
         ledger.outbox.clear()
         ledger.committed(cut, self._clock(), snapshot=snapshot)
-        context.stats.committed(cut.end, snapshot=snapshot)
+        context.stats.committed(cut.end, overview(self._task), took_s=self._clock() - began, snapshot=snapshot)

@@ -1,14 +1,39 @@
 """Numbers about a running task, for metrics, readiness and logs. Written by the task, read by anybody."""
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import accumulate
+from typing import Final, Literal, get_args
 
 from schemas.outputs import DeadLetter, MetricSnapshot, Output
+from service.core.dead_letters import REASONS
 from service.core.effects import StepResult
 from service.core.intake import Positions, Role
+from service.core.overview import FiringIncidents, Overview, VersionTotals
 
 Phase = Literal["waiting", "acquiring", "restoring", "running", "suspended", "stopping", "failed"]
+
+DURATION_BOUNDS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Upper bounds of the groups in which durations are counted; a last one has none."""
+
+
+class Durations:
+    """How often something took how long."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(DURATION_BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, took_s: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(DURATION_BOUNDS_S, took_s)] += 1
+        self.sum_s += took_s
+
+    def cumulative(self) -> list[tuple[float, int]]:
+        """Say how often it took at most so many seconds, by bound; the last is infinity."""
+        return list(zip((*DURATION_BOUNDS_S, math.inf), accumulate(self._counts), strict=True))
 
 
 @dataclass
@@ -19,11 +44,17 @@ class TaskStats:
     phase: Phase = "waiting"
     records_total: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(Role, 0))
     bytes_total: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(Role, 0))
-    lag_records: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(Role, 0))
-    outputs_total: dict[type[Output], int] = field(default_factory=dict)
-    dead_letters_total: dict[str, int] = field(default_factory=dict)
+    lag_records: dict[Role, int] = field(default_factory=dict)
+    """By input; nothing while the task is not ours."""
+    outputs_total: dict[type[Output], int] = field(default_factory=lambda: dict.fromkeys(get_args(Output), 0))
+    """All kinds from the beginning: a counter that begins to be there with its first event hides that event."""
+    dead_letters_total: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     newest: dict[tuple[str, str, str | None], MetricSnapshot] = field(default_factory=dict)
     """Newest snapshot by model, version and segment; as many as the task watches."""
+    overview: Overview = field(default_factory=Overview)
+    """As of the last commit: what a restart goes on from, so that no counter falls."""
+    step_durations: Durations = field(default_factory=Durations)
+    commit_durations: Durations = field(default_factory=Durations)
     steps_total: int = 0
     forced_steps_total: int = 0
     commits_total: int = 0
@@ -40,11 +71,19 @@ class TaskStats:
         """Whether the task has its state and works."""
         return self.phase == "running"
 
-    def acquired(self, positions: Positions, watermark_ms: int) -> None:
+    def acquired(self, positions: Positions, watermark_ms: int, overview: Overview) -> None:
         """Note where the task stands."""
         self.phase = "running"
         self.positions = positions
         self.watermark_ms = watermark_ms
+        self.overview = overview
+
+    def released(self) -> None:
+        """Forget what is the task's: its models are told of by whoever has it next."""
+        self.newest.clear()
+        self.overview = Overview()
+        self.lag_records.clear()
+        self.watermark_ms = 0
 
     def read(self, role: Role, records: int, size_bytes: int) -> None:
         """Count what was fetched."""
@@ -52,12 +91,13 @@ class TaskStats:
         self.bytes_total[role] += size_bytes
 
     def behind(self, role: Role, records: int) -> None:
-        """Note how many records of an input are not read yet."""
+        """Note how many records of an input are not worked on yet."""
         self.lag_records[role] = records
 
-    def stepped(self, result: StepResult, watermark_ms: int) -> None:
-        """Count a step and what it gave."""
+    def stepped(self, result: StepResult, watermark_ms: int, took_s: float) -> None:
+        """Count a step, what it gave and how long it took."""
         self.steps_total += 1
+        self.step_durations.add(took_s)
         self.forced_steps_total += result.forced
         self.watermark_ms = watermark_ms
         for output in result.outputs:
@@ -66,18 +106,24 @@ class TaskStats:
             if isinstance(output, DeadLetter):
                 self.dead_letters_total[output.reason] = self.dead_letters_total.get(output.reason, 0) + 1
             elif isinstance(output, MetricSnapshot):
-                self.newest[output.model_id, output.model_version, output.segment] = output
+                self.newest_of(output)
 
-    def committed(self, positions: Positions, *, snapshot: bool) -> None:
-        """Count a commit."""
+    def newest_of(self, snapshot: MetricSnapshot) -> None:
+        """Keep a snapshot as the newest of its version and segment."""
+        self.newest[snapshot.model_id, snapshot.model_version, snapshot.segment] = snapshot
+
+    def committed(self, positions: Positions, overview: Overview, *, took_s: float, snapshot: bool) -> None:
+        """Count a commit, with how long it took and what the models were then."""
         self.commits_total += 1
+        self.commit_durations.add(took_s)
+        self.overview = overview
         self.snapshots_total += snapshot
         self.positions = positions
 
-    def by_input(self) -> Iterator[tuple[str, int, int, int]]:
-        """Give (input, records, bytes, lag) of each input."""
+    def by_input(self) -> Iterator[tuple[str, int, int, int | None]]:
+        """Give (input, records, bytes, lag) of each input; no lag while the task is not ours."""
         for role in Role:
-            yield role.name.lower(), self.records_total[role], self.bytes_total[role], self.lag_records[role]
+            yield role.name.lower(), self.records_total[role], self.bytes_total[role], self.lag_records.get(role)
 
     def by_output(self) -> Iterator[tuple[str, int]]:
         """Give (type, count) of each kind of output."""
@@ -91,3 +137,16 @@ class TaskStats:
     def snapshots(self) -> Iterator[MetricSnapshot]:
         """Give the newest snapshot of each model version and segment."""
         yield from self.newest.values()
+
+    def totals(self) -> Iterator[VersionTotals]:
+        """Give what each model version has had."""
+        yield from self.overview.totals
+
+    def incidents(self) -> Iterator[FiringIncidents]:
+        """Give how many incidents of each model fire, by kind and severity."""
+        yield from self.overview.incidents
+
+    def durations(self) -> Iterator[tuple[str, list[tuple[float, int]], float]]:
+        """Give how long steps and commits took; see Durations."""
+        yield "step", self.step_durations.cumulative(), self.step_durations.sum_s
+        yield "commit", self.commit_durations.cumulative(), self.commit_durations.sum_s

@@ -193,6 +193,8 @@ def metric_families() -> dict[str, tuple[str, tuple[str, ...], str]]:
     """Collect what Prometheus would see: name to (type, labels, help)."""
     found: dict[str, tuple[str, tuple[str, ...], str]] = {}
     for family in registry_of(SimpleNamespace(stats={}), 1).collect():
+        if family.name.startswith("process_"):  # the client library's own: which there are is the system's affair
+            continue
         name = f"{family.name}_total" if family.type == "counter" else family.name
         # Without a task there are no samples to tell the labels; the family keeps them here.
         found[name] = (family.type, tuple(vars(family)["_labelnames"]), family.documentation)

@@ -5,13 +5,13 @@ their deadline, not of the record at which the watermark passed it, so an alert 
 stream was.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from schemas.events import MuteAlert
-from schemas.outputs import Alert, AlertState
+from schemas.outputs import Alert, AlertState, DriftKind, Severity
 from service.core.advice import LIMIT_SUBJECT
 from service.core.alerting.book import Counts, IncidentBook
 from service.core.alerting.incidents import (
@@ -119,6 +119,10 @@ class AlertPolicy:
             self._book.render(incident, state_outside(incident.state), incident.sent_ms, muted=self._is_muted(incident))
             for incident in self._book.incidents.values()
         ]
+
+    def firing(self) -> Iterator[tuple[DriftKind, Severity]]:
+        """Give kind and severity of each incident that fires now, muted ones included."""
+        return ((incident.kind, incident.severity) for incident in self._book.incidents.values() if incident.fires)
 
     def snapshot(self) -> dict[str, Any]:
         """Give everything that is needed to go on elsewhere, as plain data."""

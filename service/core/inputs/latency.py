@@ -89,10 +89,13 @@ class LatencyMonitor:
 
     def percentiles(self) -> dict[str, float | None]:
         """Give p50, p95 and p99 of the latency in milliseconds since the last `begin_interval`, within 1 %."""
-        if self._pending.count:
-            self._totals.add(self._pending.rows[self._counted :, 0])
-            self._counted = self._pending.count
-        return self._totals.percentiles()
+        totals = self._totals
+        if self._pending.count > self._counted:
+            # Aside: who only looks must leave no trace in the state.
+            totals = QuantileHistogram()
+            totals.merge(self._totals)
+            totals.add(self._pending.rows[self._counted :, 0])
+        return totals.percentiles()
 
     def begin_interval(self) -> None:
         """Begin anew with the percentiles. The rules' blocks go on."""

@@ -13,9 +13,10 @@ from service.core.effects import Caused
 from service.core.findings import Finding
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, TaskTopics
+from service.core.reference import stored_reference
 from service.core.roster import Model
 from service.core.settings import ModelProfile
-from service.core.version import JoinCounts, VersionMonitor, stored_reference
+from service.core.version import JoinCounts, VersionMonitor
 from service.replay.sweep.shared import (
     Moment,
     SharedBanks,
