@@ -16,7 +16,7 @@ from service.config.environment import Redaction
 from service.eventlog.errors import TopicError
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import Log
-from service.log_lines import SparingHandler
+from service.log_lines import SparingStream
 from service.runtime.context import TaskContext
 from service.runtime.settings import TaskId
 from service.runtime.spill import spill_of
@@ -160,7 +160,7 @@ def configure_logging(settings: LoggingSettings, hidden: Redaction | None = None
         foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    handler = SparingHandler(sys.stderr)
+    handler = SparingStream(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     structlog.configure(

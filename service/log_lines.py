@@ -35,7 +35,7 @@ class _Window:
         self.lines = 0
 
 
-class SparingHandler(logging.StreamHandler[TextIO]):
+class SparingStream(logging.StreamHandler[TextIO]):
     """Writes at most MAX_LINES lines a minute of one kind: same logger, same level, same text but for its numbers.
 
     When the minute is over (at the next line of any kind, or at the end of the program), one line says how many more

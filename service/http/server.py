@@ -1,11 +1,12 @@
 """Health, readiness and metrics on loopback."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
@@ -50,12 +51,10 @@ async def serve(settings: HttpSettings, worker: Probed) -> AsyncIterator[int]:
 
     async def metrics(request: web.Request) -> web.Response:
         accepted = {part.split(";")[0].strip() for part in ",".join(request.headers.getall("Accept", [])).split(",")}
-        if "application/openmetrics-text" in accepted:
-            write, kind = openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
-        else:
-            write, kind = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        body: bytes = write(registry)  # type: ignore[no-untyped-call]  # its types are missing
-        return web.Response(body=body, headers={"Content-Type": kind})
+        as_open = "application/openmetrics-text" in accepted
+        write: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest if as_open else generate_latest
+        kind = openmetrics.CONTENT_TYPE_LATEST if as_open else CONTENT_TYPE_PLAIN_0_0_4
+        return web.Response(body=write(registry), headers={"Content-Type": kind})
 
     app = web.Application(middlewares=[_close_afterwards])
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -3,7 +3,7 @@
 import io
 import logging
 
-from service.log_lines import MAX_KINDS, MAX_LINES, WINDOW_S, SparingHandler
+from service.log_lines import MAX_KINDS, MAX_LINES, WINDOW_S, SparingStream
 
 
 class Clock:
@@ -19,13 +19,13 @@ def lines(stream: io.StringIO) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def say(handler: SparingHandler, message: str, *args: object, name: str = "aiokafka") -> None:
+def say(handler: SparingStream, message: str, *args: object, name: str = "aiokafka") -> None:
     handler.handle(logging.LogRecord(name, logging.ERROR, "here", 1, message, args, None))
 
 
 def test_lines_that_differ_in_their_figures_are_one_kind_and_the_rest_is_counted() -> None:
     stream, clock = io.StringIO(), Clock()
-    handler = SparingHandler(stream, clock)
+    handler = SparingStream(stream, clock)
     for number in range(1000):
         say(handler, "Unable connect to node with id %s: %s", number, "refused")
         say(handler, f"socket {number} is gone")
@@ -43,7 +43,7 @@ def test_lines_that_differ_in_their_figures_are_one_kind_and_the_rest_is_counted
 
 def test_what_was_left_out_is_told_at_the_end() -> None:
     stream = io.StringIO()
-    handler = SparingHandler(stream, Clock())
+    handler = SparingStream(stream, Clock())
     for _ in range(MAX_LINES + 1):
         say(handler, "no broker")
     handler.close()
@@ -52,7 +52,7 @@ def test_what_was_left_out_is_told_at_the_end() -> None:
 
 def test_other_levels_and_loggers_are_other_kinds_and_memory_is_bounded() -> None:
     stream = io.StringIO()
-    handler = SparingHandler(stream, Clock())
+    handler = SparingStream(stream, Clock())
     for number in range(3 * MAX_KINDS):
         say(handler, "no broker", name=f"logger-{number}")
     assert len(lines(stream)) == 3 * MAX_KINDS
@@ -61,7 +61,7 @@ def test_other_levels_and_loggers_are_other_kinds_and_memory_is_bounded() -> Non
 
 def test_a_line_of_any_text_is_never_taken_for_a_template_twice() -> None:
     stream = io.StringIO()
-    handler = SparingHandler(stream, Clock())
+    handler = SparingStream(stream, Clock())
     for _ in range(MAX_LINES + 2):
         say(handler, "100 %s of %d")
     handler.close()
