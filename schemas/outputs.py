@@ -49,8 +49,17 @@ class ChangePoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where the change is estimated to have happened: the first sample after it."""
 
     sample_index: Annotated[int, Meta(description="how many samples the monitor had seen before it")]
-    event_time_ms: Annotated[int, Meta(description="its event time, UTC milliseconds since 1970")]
+    event_time_ms: Annotated[
+        int, Meta(description="event time of its prediction, however late the label came, UTC milliseconds since 1970")
+    ]
     prediction_offset: Annotated[int | None, Meta(description="its offset in the prediction topic, where known")] = None
+    outcome_time_ms: Annotated[
+        int | None,
+        Meta(
+            description="event time at which the first label came that tells of it, UTC milliseconds since 1970; null "
+            "where no label is needed"
+        ),
+    ] = None
 
 
 class FeatureContribution(msgspec.Struct, frozen=True, kw_only=True):

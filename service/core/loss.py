@@ -185,10 +185,14 @@ class LossMonitor:
         since = window.since(drift.change)
         if self.reference_mean is None or since.mean_loss is None or since.mean_loss <= self.reference_mean:
             return None
+        changed = window.changed_at(since.first_number)
+        if changed is None:
+            return None
         point = ChangePoint(
             sample_index=drift.change - self._first_number,
-            event_time_ms=since.start_ms or 0,
-            prediction_offset=since.first_prediction_offset,
+            event_time_ms=changed.time_ms,
+            prediction_offset=changed.offset,
+            outcome_time_ms=since.whole_ms,
         )
         verdict = drift.verdict
         self._votes[drift.place] = (

@@ -187,8 +187,13 @@ class ModelMonitor:
 
     def _training_window(self, version: VersionMonitor, change: int, at: Moment) -> TrainingWindow:
         since = version.window.since(change)
+        changed = version.window.changed_at(since.first_number)
+        predictions = since.prediction_offsets
+        if predictions is not None and changed is not None:
+            # Late labels of predictions from before the change are no reason to train on these.
+            predictions = (min(max(predictions[0], changed.offset), predictions[1]), predictions[1])
         ranges = []
-        for role, offsets in ((Role.PREDICTIONS, since.prediction_offsets), (Role.LABELS, since.label_offsets)):
+        for role, offsets in ((Role.PREDICTIONS, predictions), (Role.LABELS, since.label_offsets)):
             if offsets is not None:
                 ranges.append(
                     OffsetRange(
@@ -200,7 +205,7 @@ class ModelMonitor:
                 )
         return TrainingWindow(
             ranges=tuple(ranges),
-            start_ms=since.start_ms,
+            start_ms=None if changed is None else changed.time_ms,
             end_ms=at.time_ms,
             labels=since.outcomes,
             coverage=version.coverage(at.sequence),

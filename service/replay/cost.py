@@ -3,7 +3,9 @@
 A replay trains nothing, so what is saved is an estimate, the same for all policies: a fine-tune that has at least
 `min_labels` outcomes of the new behaviour brings the loss back to what it was before the first change, until the next
 change; one that has fewer changes nothing. What is saved is the loss above that level from there on. The changes are
-the true ones where the truth is known, else those that the monitor estimated.
+the true ones where the truth is known, else those that the monitor estimated. A change is a moment of predictions:
+outcomes belong to it by when their prediction was made, not by when their label came; a fine-tune is a moment of the
+watermark.
 """
 
 from bisect import bisect_left
@@ -71,10 +73,11 @@ def cost_of(tunes: FineTunes, losses: Losses, min_labels: int) -> Cost:
     mean = float(np.mean(labels)) if labels else None
     if not tunes.changes_ms or not len(losses.outcomes):
         return Cost(fine_tunes=len(tunes.times_ms), labels_per_fine_tune=mean)
-    before = int(np.searchsorted(losses.watermark_ms, tunes.changes_ms[0]))
+    changes = np.searchsorted(losses.prediction_ms, tunes.changes_ms).tolist()
+    before = changes[0]
     usual = float(losses.total[:before].sum() / losses.outcomes[:before].sum()) if before else 0.0
     above = losses.total - usual * losses.outcomes
-    edges = [*np.searchsorted(losses.watermark_ms, tunes.changes_ms).tolist(), len(above)]
+    edges = [*changes, len(above)]
     saved = excess = 0.0
     for first, last in pairwise(edges):
         start = _effective(tunes.times_ms, losses, first, last, min_labels)
@@ -100,10 +103,11 @@ def _effective(times_ms: Sequence[int], losses: Losses, first: int, last: int, m
 def _labels(tunes: FineTunes, losses: Losses) -> list[int]:
     """Count the outcomes since the last change or the last fine-tune, whichever was later."""
     had = np.concatenate([[0], np.cumsum(losses.outcomes)])
-    edges = np.sort(np.array([0, *tunes.changes_ms, *tunes.times_ms]))
-    since = [int(edges[np.searchsorted(edges, time) - 1]) for time in tunes.times_ms]
-    first, last = (np.searchsorted(losses.watermark_ms, at, side="right") for at in (since, tunes.times_ms))
-    counts: list[int] = (had[last] - had[first]).tolist()
+    changes = np.searchsorted(losses.prediction_ms, tunes.changes_ms)
+    trained = np.searchsorted(losses.watermark_ms, tunes.times_ms, side="right")
+    edges = np.sort(np.concatenate([[0], changes, trained]).astype(np.int64))
+    since = edges[np.maximum(np.searchsorted(edges, trained) - 1, 0)]
+    counts: list[int] = (had[trained] - had[since]).tolist()
     return counts
 
 

@@ -34,6 +34,8 @@ class Losses(NamedTuple):
     """How many each group has."""
     total: Float
     """Sum of the losses."""
+    prediction_ms: Int
+    """Newest event time of a prediction among the outcomes up to this group: never falls."""
 
 
 class Timeline:
@@ -58,7 +60,8 @@ class Timeline:
         if batch.outcomes is not None and len(batch.outcomes.sequence):
             losses = loss(problem, batch.outcomes.predicted, batch.outcomes.actual)
             usable = np.isfinite(losses)
-            self._losses.add(batch.outcomes.watermark_ms[usable], losses[usable])
+            outcomes = batch.outcomes
+            self._losses.add(outcomes.watermark_ms[usable], losses[usable], outcomes.prediction_time_ms[usable])
             self.outcomes += int(usable.sum())
 
     def event_at(self, time_ms: int) -> int:
@@ -114,11 +117,14 @@ class _Groups:
     def __init__(self) -> None:
         self._parts: list[Losses] = []
         self._kept = 0
+        self._newest_ms = 0
 
-    def add(self, watermark_ms: Int, losses: Float) -> None:
+    def add(self, watermark_ms: Int, losses: Float, prediction_ms: Int) -> None:
         if not len(losses):
             return
-        self._parts.append(Losses(watermark_ms.copy(), np.ones(len(losses), dtype=np.int64), losses.copy()))
+        newest = np.maximum.accumulate(np.maximum(prediction_ms, self._newest_ms))
+        self._newest_ms = int(newest[-1])
+        self._parts.append(Losses(watermark_ms.copy(), np.ones(len(losses), dtype=np.int64), losses.copy(), newest))
         self._kept += len(losses)
         while self._kept > MAX_POINTS:
             self._parts = [_pairs(self.columns())]
@@ -127,9 +133,9 @@ class _Groups:
     def columns(self) -> Losses:
         if not self._parts:
             none = np.empty(0, dtype=np.int64)
-            return Losses(none, none, np.empty(0))
+            return Losses(none, none, np.empty(0), none)
         if len(self._parts) > 1:
-            columns = [np.concatenate([part[place] for part in self._parts]) for place in range(3)]
+            columns = [np.concatenate([part[place] for part in self._parts]) for place in range(len(Losses._fields))]
             self._parts = [Losses(*columns)]
         return self._parts[0]
 
@@ -138,7 +144,10 @@ def _pairs(groups: Losses) -> Losses:
     starts = np.arange(0, len(groups.outcomes), 2)
     last = np.minimum(starts + 1, len(groups.outcomes) - 1)
     return Losses(
-        groups.watermark_ms[last], np.add.reduceat(groups.outcomes, starts), np.add.reduceat(groups.total, starts)
+        groups.watermark_ms[last],
+        np.add.reduceat(groups.outcomes, starts),
+        np.add.reduceat(groups.total, starts),
+        groups.prediction_ms[last],
     )
 
 

@@ -45,10 +45,8 @@ class Since(NamedTuple):
     """Outcomes since then that are still kept."""
     first_number: int
     """The first of them; later than asked for where truncated."""
-    start_ms: int | None
-    """Watermark at the first of them."""
-    first_prediction_offset: int | None
-    """Prediction offset of the first of them."""
+    whole_ms: int | None
+    """Watermark at which the first of them became whole: when its label, or its prediction, came."""
     prediction_offsets: tuple[int, int] | None
     """Least and greatest; both are in use, so the end of an offset range is one more."""
     label_offsets: tuple[int, int] | None

@@ -19,6 +19,7 @@ from service.core.metrics.blocks import (
     widened,
 )
 from service.core.metrics.catalogue import ResolvedProblem
+from service.core.metrics.change import ChangedAt, first_changed
 from service.core.metrics.losses import loss
 from service.core.metrics.selection import Since, WindowColumns
 from service.core.settings import WindowSettings
@@ -143,7 +144,7 @@ class OutcomeWindow:
         start = max(number, self._first)
         rows = self._gather(start, self._total)
         if not rows.size:
-            return Since(0, start, None, None, None, None, None, truncated=start > max(number, 0))
+            return Since(0, start, None, None, None, None, truncated=start > max(number, 0))
         losses = rows["loss"][np.isfinite(rows["loss"])]
         predictions, labels = rows["prediction_offset"], rows["label_offset"]
         with np.errstate(over="ignore"):
@@ -151,13 +152,20 @@ class OutcomeWindow:
         return Since(
             outcomes=int(rows.size),
             first_number=start,
-            start_ms=int(rows["watermark_ms"][0]),
-            first_prediction_offset=int(predictions[0]),
+            whole_ms=int(rows["watermark_ms"][0]),
             prediction_offsets=(int(predictions.min()), int(predictions.max())),
             label_offsets=(int(labels.min()), int(labels.max())),
             mean_loss=mean,
             truncated=start > max(number, 0),
         )
+
+    def changed_at(self, number: int) -> ChangedAt | None:
+        """Say which prediction was the first after a change found at the outcome of this number; None: not kept."""
+        if not self._first <= number < self._total:
+            return None
+        rows = self._gather(self._first, self._total)
+        columns = [np.ascontiguousarray(rows[name]) for name in ("prediction_time_ms", "prediction_offset", "loss")]
+        return first_changed(number - self._first, *columns)
 
     def losses(self, start: int, stop: int) -> Float:
         """Give the finite losses of the outcomes numbered [start, stop) that are still kept."""

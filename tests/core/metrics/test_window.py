@@ -145,8 +145,7 @@ def test_since_a_change_point_tells_offsets_and_mean_loss_of_what_is_kept(seed, 
     if since.outcomes:
         offsets = outcomes.prediction_offset[rows]
         assert since.first_number == first
-        assert since.start_ms == outcomes.watermark_ms[first]
-        assert since.first_prediction_offset == offsets[0]
+        assert since.whole_ms == outcomes.watermark_ms[first]
         assert since.prediction_offsets == (offsets.min(), offsets.max())
         assert since.label_offsets == (2 * first, 2 * (n - 1))
         assert since.mean_loss == pytest.approx(losses(outcomes)[rows].mean())
