@@ -25,7 +25,7 @@ shifted by .2 deviations takes 3,800 events (median) with 1,000 in the reference
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from detectors.e_bh import e_bh_logarithms
 from detectors.feature_bets import Bank, bank_of, count_ways
 from detectors.histogram import Counts, ReferenceHistogram
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from detectors.special import Floats
 
 VERSION: Final = 1
@@ -43,6 +43,22 @@ _LOG_INCREMENT_LIMIT: Final = 400.0
 _CAP: Final = 1e100
 # (1 + 1e100) * e^400 = 5e273 is still a double. A process at the cap is 1e80 times above any threshold: an upper cap
 # keeps the guarantee, and it bounds the number of quiet blocks until the process is small again.
+
+
+class FeatureTestState(TypedDict):
+    """The snapshot of a FeatureDriftTest, without its reference; bytes: float64 and int64, little-endian."""
+
+    version: int
+    name: str
+    expected_events_between_false_incidents: float
+    block_events: int
+    tolerance: float
+    reference_confidence: float
+    shape: tuple[int, int]
+    evidence: bytes
+    excursion: bytes
+    change_block: bytes
+    block_count: int
 
 
 class FeatureDrift(NamedTuple):
@@ -149,7 +165,7 @@ class FeatureDriftTest:
             block_count=self._block_count,
         )
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> FeatureTestState:
         """Give plain data: the evidence, without the reference, which is the owner's to keep."""
         return {
             "version": VERSION,
@@ -158,7 +174,7 @@ class FeatureDriftTest:
             "block_events": self.block_events,
             "tolerance": self.tolerance,
             "reference_confidence": self.reference_confidence,
-            "shape": list(self._evidence.shape),
+            "shape": (self._evidence.shape[0], self._evidence.shape[1]),
             "evidence": self._evidence.astype("<f8").tobytes(),
             "excursion": self._excursion.astype("<f8").tobytes(),
             "change_block": self._change_block.astype("<i8").tobytes(),
@@ -166,7 +182,7 @@ class FeatureDriftTest:
         }
 
     @classmethod
-    def restore(cls, state: State, reference: ReferenceHistogram) -> "FeatureDriftTest":
+    def restore(cls, state: FeatureTestState, reference: ReferenceHistogram) -> "FeatureDriftTest":
         """Go on from a snapshot with its reference. Raises StateError where they do not belong together."""
         if state.get("name") != NAME:
             raise StateError(f"$.name: expected {NAME}, got {state.get('name')!r}")

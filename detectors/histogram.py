@@ -9,13 +9,13 @@ Columns of a count matrix, shape (F, width): the bins 0 .. bins[f] - 1 of featur
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from detectors.special import Floats
 
 Counts = NDArray[np.int64]
@@ -30,6 +30,28 @@ RANGE_MARGIN: Final = 0.5
 """A number is unseen beyond the reference's range by this share of its span: never for a normal sample of 1,000
 (beyond 6.5 sigma), always for a constant or for a unit that changed."""
 _LARGEST: Final = 1e300  # positions and ranges stay finite, so that a profile is valid JSON and distances are numbers
+
+
+class FeatureBinsState(TypedDict):
+    """Where the values of one feature go."""
+
+    edges: list[float]
+    bin_of: list[int]
+    bins: int
+    low: float
+    high: float
+
+
+class HistogramState(TypedDict):
+    """The snapshot of a ReferenceHistogram."""
+
+    version: int
+    name: str
+    categorical: list[bool]
+    counts: list[list[int]]
+    positions: list[list[float]]
+    spread: list[float]
+    features: list[FeatureBinsState]
 
 
 class _FeatureBins(NamedTuple):
@@ -127,7 +149,7 @@ class ReferenceHistogram(msgspec.Struct, frozen=True, eq=False):
             raise ValueError(f"$: expected shape {self.counts.shape}, got {counts.shape}")
         return msgspec.structs.replace(self, counts=counts.astype(np.int64))
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> HistogramState:
         """Give plain data, version included. Lists of numbers, so that a stored profile can be read by people."""
         return {
             "version": VERSION,
@@ -143,7 +165,7 @@ class ReferenceHistogram(msgspec.Struct, frozen=True, eq=False):
         }
 
     @classmethod
-    def restore(cls, state: State) -> "ReferenceHistogram":
+    def restore(cls, state: HistogramState) -> "ReferenceHistogram":
         """Build it from a snapshot. Raises StateError where it is not one or from a newer version."""
         if state.get("name") != "reference_histogram":
             raise StateError(f"$.name: expected reference_histogram, got {state.get('name')!r}")

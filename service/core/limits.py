@@ -1,8 +1,8 @@
 """Limits that were hit, told to people: one operational incident each. What is beyond a limit is counted elsewhere."""
 
-from typing import Final
+from typing import Any, Final, TypedDict
 
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from schemas.outputs import Evidence
 from service.core.advice import MODELS_SUBJECT, UNPREDICTED_SUBJECT
 from service.core.alerting import AlertPolicy
@@ -35,6 +35,14 @@ def limit_finding(name: str, hits: int, sequence: int, now_ms: int) -> Finding:
     return _finding(name, hits, 1, f"{hits:,} {what} so far: counted, not watched", sequence, now_ms)
 
 
+class LimitsState(TypedDict):
+    """The snapshot of TaskLimits. Incidents are checked by their policy."""
+
+    version: int
+    told: list[str]
+    alerts: dict[str, Any]
+
+
 class TaskLimits:
     """The limits that no model's own policy can tell of: how many models there are."""
 
@@ -64,11 +72,11 @@ class TaskLimits:
                 transitions += self.alerts.advance(finding, ALL)
         return [Caused(sequence, transition.alert) for transition in transitions]
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> LimitsState:
         """Give it as plain data."""
         return {"version": _VERSION, "told": sorted(self._told), "alerts": self.alerts.snapshot()}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: LimitsState) -> None:
         """Take over a snapshot."""
         if state["version"] > _VERSION:
             raise StateError(f"$.version: {state['version']} is newer than {_VERSION}, which this program reads")

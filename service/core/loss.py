@@ -6,6 +6,8 @@ drift towards a *larger* loss opens the cause; it is gone when the mean of the l
 within the reference's chance. Detectors that find the loss falling are rebased, and nobody is woken.
 """
 
+from typing import Any, TypedDict
+
 import msgspec
 import numpy as np
 
@@ -28,6 +30,26 @@ _CHECKS_PER_SPAN = 4
 
 _RECOVERED_SIGMAS = 1.645
 """One-sided 95 %: a stable stream at its reference mean passes this check 19 times in 20."""
+
+
+class LossState(TypedDict):
+    """The snapshot of a LossMonitor; `pending`: float64, little-endian."""
+
+    version: int
+    detectors: list[dict[str, Any]]
+    chosen: list[tuple[str, dict[str, Any]]]
+    bases: list[int]
+    votes: dict[str, tuple[int, Any]]
+    """Place of a detector to the outcome at which it drifted, and its Evidence."""
+    pending: bytes
+    reference_count: int
+    reference_mean: float | None
+    reference_std: float
+    cap: float
+    scaled: tuple[float, float]
+    dependence: float
+    first_number: int
+    opened_at: int | None
 
 
 class LossMonitor:
@@ -285,26 +307,26 @@ class LossMonitor:
             }
         return said
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> LossState:
         """Give everything as plain data."""
         return {
             "version": _VERSION,
             "detectors": [detector.snapshot() for detector in self.detectors],
-            "chosen": [[item.name, item.params] for item in self._chosen],
+            "chosen": [(item.name, item.params) for item in self._chosen],
             "bases": list(self._bases),
-            "votes": {str(place): [at, msgspec.to_builtins(evidence)] for place, (at, evidence) in self._votes.items()},
+            "votes": {str(place): (at, msgspec.to_builtins(evidence)) for place, (at, evidence) in self._votes.items()},
             "pending": self._pending.tobytes(),
             "reference_count": self._reference_count,
             "reference_mean": self.reference_mean,
             "reference_std": self._reference_std,
             "cap": self._cap,
-            "scaled": [self._scaled_mean, self._scaled_variance],
+            "scaled": (self._scaled_mean, self._scaled_variance),
             "dependence": self._dependence,
             "first_number": self._first_number,
             "opened_at": self._opened_at,
         }
 
-    def restore(self, state: State, outcomes_so_far: int) -> None:
+    def restore(self, state: LossState, outcomes_so_far: int) -> None:
         """Take over a snapshot. Detectors whose settings are no longer the same begin as new, with what comes next."""
         require_version(state, _VERSION, "loss monitor")
         self._restore_reference(state)
@@ -313,15 +335,15 @@ class LossMonitor:
             # What is pending they will still be given, when the reference is whole.
             self._restart(place, outcomes_so_far - len(self._pending))
             for chosen, snapshot, base in held:
-                if chosen == [item.name, item.params]:
+                if tuple(chosen) == (item.name, item.params):
                     self.detectors[place], self._bases[place] = registry.restore(snapshot), base
-        for place, (at, evidence) in state["votes"].items():
-            if int(place) < len(self.detectors):
-                self._votes[int(place)] = (at, msgspec.convert(evidence, Evidence))
+        for voter, (at, evidence) in state["votes"].items():
+            if int(voter) < len(self.detectors):
+                self._votes[int(voter)] = (at, msgspec.convert(evidence, Evidence))
         self._first_number = state["first_number"]
         self._opened_at = state["opened_at"]
 
-    def _restore_reference(self, state: State) -> None:
+    def _restore_reference(self, state: LossState) -> None:
         self._pending = np.frombuffer(state["pending"], dtype=np.float64)
         self._reference_count = state["reference_count"]
         self.reference_mean = state["reference_mean"]

@@ -32,7 +32,14 @@ def with_quarantine(task: Any) -> Any:
     return task | {"quarantine": {"version": 1, "held": {}, "strikes": []}}
 
 
+def with_outcome_time(monitors: Any) -> Any:
+    """Let change points say when the first label told of them; of those found before, nobody knows."""
+    return monitors
+
+
 MIGRATIONS: Final[Migrations] = {
     ("task", 1): composed(with_quarantine),
+    ("model", 1): composed(with_outcome_time),
+    ("version", 1): composed(with_outcome_time),
 }
 """As `("version", 1): composed(with_target, with_clock)`."""

@@ -2,11 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from detectors.protocol import State
 from schemas.events import FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
 from schemas.outputs import OffsetRange
 from service.core.alerting import AlertPolicy, Transition
@@ -18,10 +17,12 @@ from service.core.finetuning import Decision, FineTunePolicy, LossSample, Refusa
 from service.core.finetuning.lifecycle import Moment
 from service.core.inputs.versions import require_version
 from service.core.intake import Role
+from service.core.layout import inside
 from service.core.loss_feed import NEVER, LossFeed
 from service.core.prepare import ControlRow, TaskTopics
 from service.core.roster import Model
 from service.core.version import VersionMonitor
+from service.core.version_state import VersionState
 
 _VERSION = 1
 
@@ -42,6 +43,18 @@ class VersionBatch(NamedTuple):
     def first_watermark_ms(self) -> int:
         """Watermark at its first record."""
         return min([int(part.watermark_ms[0]) for part in self if part is not None])
+
+
+class ModelState(TypedDict):
+    """The snapshot of a ModelMonitor, without its versions'. The policies' are checked by themselves."""
+
+    version: int
+    alerts: dict[str, Any]
+    fine_tune: dict[str, Any]
+    snapshot_due_ms: int | None
+    active: list[str]
+    serving: str | None
+    versions: list[str]
 
 
 class ModelMonitor:
@@ -312,7 +325,7 @@ class ModelMonitor:
 
     # -------------------------------------------------------------------------------------------- state
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> ModelState:
         """Give the policies and timers; the versions give their own."""
         return {
             "version": _VERSION,
@@ -324,13 +337,18 @@ class ModelMonitor:
             "versions": list(self.versions),
         }
 
-    def restore(self, state: State, versions: Mapping[str, tuple[State, Mapping[str, Mapping[str, bytes]]]]) -> None:
+    def restore(
+        self, state: ModelState, versions: Mapping[str, tuple[VersionState, Mapping[str, Mapping[str, bytes]]]]
+    ) -> None:
         """Take over a snapshot. `versions`: each version's own snapshot and the blocks of its windows."""
         require_version(state, _VERSION, "model monitor")
         for model_version in state["versions"]:
-            self.version(model_version).restore(*versions[model_version])
-        self.alerts.restore(state["alerts"])
-        self.fine_tune.restore(state["fine_tune"])
+            with inside(f"versions[{model_version!r}]"):
+                self.version(model_version).restore(*versions[model_version])
+        with inside("alerts"):
+            self.alerts.restore(state["alerts"])
+        with inside("fine_tune"):
+            self.fine_tune.restore(state["fine_tune"])
         self._snapshot_due_ms = state["snapshot_due_ms"]
         self._active = set(state["active"])
         self._serving = state["serving"]

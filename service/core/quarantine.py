@@ -5,7 +5,7 @@ of all its versions lets it out, and its monitors begin anew.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import msgspec
 
@@ -63,6 +63,16 @@ class Strikes(msgspec.Struct):
     count: int
     progress: int
     """How many of its records the model had taken in then: where it took in more, the row has ended."""
+
+
+class QuarantineState(TypedDict):
+    """The snapshot of a QuarantineBook."""
+
+    version: int
+    held: dict[str, tuple[str, str, int, int, dict[str, Any]]]
+    """By model the fields of a Held."""
+    strikes: list[tuple[str, int, int, int]]
+    """Model, input, records isolated in a row, records that were taken in."""
 
 
 class QuarantineBook:
@@ -155,15 +165,18 @@ class QuarantineBook:
 
     # ------------------------------------------------------------------------------------------------- state
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> QuarantineState:
         """Give it as plain data."""
         return {
             "version": _VERSION,
-            "held": {model_id: msgspec.structs.astuple(held) for model_id, held in self.held.items()},
-            "strikes": [[*key, strikes.count, strikes.progress] for key, strikes in self.strikes.items()],
+            "held": {
+                model_id: (held.why, held.since, held.since_ms, held.records, held.alerts)
+                for model_id, held in self.held.items()
+            },
+            "strikes": [(*key, strikes.count, strikes.progress) for key, strikes in self.strikes.items()],
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: QuarantineState) -> None:
         """Take over a snapshot."""
         self.held = {model_id: Held(*held) for model_id, held in state["held"].items()}
         self.strikes = {

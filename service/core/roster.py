@@ -1,12 +1,11 @@
 """Who is watched: models, their class tables, and their versions' places in the task's columns."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
-from detectors.protocol import State
 from schemas.events import Label, Prediction, Scalar
 from service.core.classes import ClassTable, NumberTable
 from service.core.metrics.catalogue import ResolvedProblem
-from service.core.segments import SegmentTable
+from service.core.segments import SegmentTable, SegmentTableState
 from service.core.settings import CoreSettings, ModelProfile, Problem
 
 
@@ -60,6 +59,17 @@ class Model:
         if self.problem == "regression":
             return NumberTable()
         return ClassTable(self.profile.performance.max_classes, names, overflowed)
+
+
+class RosterState(TypedDict):
+    """The snapshot of a Roster."""
+
+    models: list[tuple[str, Problem, list[str], int, SegmentTableState]]
+    """Name, problem, classes in the order of their codes, classes beyond the limit, segments."""
+    versions: list[tuple[str, str]]
+    refused_total: int
+    first_refused: int | None
+    first_label_refused: int | None
 
 
 class Roster:
@@ -145,38 +155,36 @@ class Roster:
         self.models.append(Model(model_id, place, profile, profile.problem, sequence))
         return place
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> RosterState:
         """Give names and tables as plain data."""
         return {
             "models": [
-                [
+                (
                     model.model_id,
                     model.problem,
                     list(model.table.names),
                     model.table.overflowed,
                     model.segments.snapshot(),
-                ]
+                )
                 for model in self.models
             ],
-            "versions": [list(key) for key in self.versions],
+            "versions": [(key.model_id, key.model_version) for key in self.versions],
             "refused_total": self.refused_total,
             "first_refused": self.first_refused,
             "first_label_refused": self.first_label_refused,
         }
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: RosterState) -> None:
         """Take over a snapshot."""
-        models: list[tuple[str, Problem, list[str], int, State]] = state["models"]  # type: ignore[assignment]
-        versions: list[tuple[str, str]] = state["versions"]  # type: ignore[assignment]
-        self.refused_total = int(state["refused_total"])  # type: ignore[call-overload]
-        self.first_refused = state["first_refused"]  # type: ignore[assignment]
-        self.first_label_refused = state.get("first_label_refused")  # type: ignore[assignment]
-        for place, (model_id, problem, names, overflowed, segments) in enumerate(models):
+        self.refused_total = state["refused_total"]
+        self.first_refused = state["first_refused"]
+        self.first_label_refused = state["first_label_refused"]
+        for place, (model_id, problem, names, overflowed, segments) in enumerate(state["models"]):
             self._model_places[model_id] = place
             self.models.append(Model(model_id, place, self._settings.profile(model_id), problem))
             self.models[-1].restore_table(names, overflowed)
             self.models[-1].segments.restore(segments)
-        for place, (model_id, version) in enumerate(versions):
+        for place, (model_id, version) in enumerate(state["versions"]):
             key = VersionKey(model_id, version)
             self._version_places[key] = place
             self.versions.append(key)

@@ -1,18 +1,26 @@
 """Performance by segment: a window of outcomes of its own for each value of a tracked segment."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
-from detectors.protocol import State
 from service.core.columns import Corrections, Float, Outcomes
 from service.core.metrics import OutcomeWindow, ResolvedProblem
+from service.core.metrics.window import WindowState
 
 OTHER = "(other)"
 """The value that stands for all beyond `max_segment_values`."""
 
 BEYOND = -2
 """The code of a combination for which there was no room."""
+
+
+class SegmentTableState(TypedDict):
+    """The snapshot of a SegmentTable."""
+
+    values: list[list[str]]
+    combinations: list[tuple[str | None, ...]]
 
 
 class SegmentTable:
@@ -60,20 +68,27 @@ class SegmentTable:
         pairs = zip(self.names, self.combinations[code], strict=True)
         return [f"{name}={value}" for name, value in pairs if value is not None]
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> SegmentTableState:
         """Give it as plain data."""
         return {
             "values": [list(values) for values in self._values],
-            "combinations": [list(c) for c in self.combinations],
+            "combinations": list(self.combinations),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: SegmentTableState) -> None:
         """Take over a snapshot, unless it is of other segments."""
         if len(state["values"]) != len(self.names):
             return
         self._values = [dict.fromkeys(values) for values in state["values"]]
         self.combinations = [tuple(combination) for combination in state["combinations"]]
         self._codes = {combination: code for code, combination in enumerate(self.combinations)}
+
+
+class SegmentsState(TypedDict):
+    """The snapshot of SegmentWindows, without the rows."""
+
+    beyond_limit: int
+    windows: dict[str, WindowState]
 
 
 class SegmentWindows:
@@ -117,12 +132,12 @@ class SegmentWindows:
         """Give the windows by name, sorted."""
         yield from sorted(self.windows.items())
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> SegmentsState:
         """Give all but the rows."""
         windows = {label: window.snapshot() for label, window in self.windows.items()}
         return {"beyond_limit": self.beyond_limit, "windows": windows}
 
-    def restore(self, state: State, blocks: Mapping[str, Mapping[str, bytes]]) -> None:
+    def restore(self, state: SegmentsState, blocks: Mapping[str, Mapping[str, bytes]]) -> None:
         """Take over a snapshot and the blocks of each window."""
         self.beyond_limit = state["beyond_limit"]
         for place, (label, header) in enumerate(state["windows"].items()):

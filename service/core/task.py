@@ -10,7 +10,6 @@ from typing import Self
 
 import numpy as np
 
-from detectors.protocol import State
 from service.core.batches import count_by_place, version_batches
 from service.core.columns import Int
 from service.core.dead_letters import from_event
@@ -18,6 +17,7 @@ from service.core.effects import Caused, StepResult
 from service.core.failures import ModelError
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
+from service.core.layout import inside
 from service.core.limits import TaskLimits
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
@@ -25,7 +25,7 @@ from service.core.quarantine import Mark, QuarantineBook
 from service.core.roster import Roster, VersionKey
 from service.core.settings import CoreSettings
 from service.core.stretch import Stretch, Stretches, find_stops
-from service.core.task_state import TaskState, blaming, read_entry, read_join, read_models
+from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, read_join, read_models
 from service.core.verdicts import Isolate, Quarantine, Verdict
 from service.core.version import VersionMonitor
 
@@ -267,11 +267,11 @@ class Task:
 
         A thousand models take a second: too long for one who has to answer others meanwhile.
         """
-        header = {
+        header: TaskHeader = {
             "sequence": self.sequence,
             "newest_ms": self._newest_ms,
             "last_tick": self._last_tick,
-            "clocks_ms": list(self.intake.clocks_ms),
+            "clocks_ms": self.intake.clocks_ms,
             "roster": self.roster.snapshot(),
             "limits": self.limits.snapshot(),
             "quarantine": self.quarantine.snapshot(),
@@ -319,15 +319,18 @@ class Task:
             task.models[model_id] = monitor
             yield task
 
-    def _take_header(self, header: State, positions: Positions) -> None:
+    def _take_header(self, header: TaskHeader, positions: Positions) -> None:
         self.sequence = header["sequence"]
         self._newest_ms = header["newest_ms"]
         self._last_tick = header["last_tick"]
         control, predictions, labels = header["clocks_ms"]
         self.intake = Intake(positions, (control, predictions, labels))
-        self.roster.restore(header["roster"])
-        self.limits.restore(header["limits"])
-        self.quarantine.restore(header["quarantine"])
+        with inside("roster"):
+            self.roster.restore(header["roster"])
+        with inside("limits"):
+            self.limits.restore(header["limits"])
+        with inside("quarantine"):
+            self.quarantine.restore(header["quarantine"])
 
 
 def _by_sequence(caused: Caused) -> int:

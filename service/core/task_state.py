@@ -10,15 +10,17 @@ version/<place>/outcomes/<block>  blocks of its windows of outcomes, and of its 
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, TypedDict
 from urllib.parse import quote
 
-from detectors.protocol import State
 from service.core.failures import ModelError
 from service.core.join import JoinBuffer, JoinStateError, Spill
-from service.core.model import ModelMonitor
+from service.core.layout import checked
+from service.core.limits import LimitsState
+from service.core.model import ModelMonitor, ModelState
 from service.core.prepare import TaskTopics
-from service.core.roster import Roster
+from service.core.quarantine import QuarantineState
+from service.core.roster import Roster, RosterState
 from service.core.settings import JoinSettings
 from service.core.state import (
     MISFITS,
@@ -30,10 +32,29 @@ from service.core.state import (
     told,
 )
 from service.core.version import VersionMonitor
+from service.core.version_state import VersionState
 
-VERSIONS = {"task": 2, "model": 1, "version": 1, "outcomes": 1}
+VERSIONS = {"task": 2, "model": 2, "version": 2, "outcomes": 1}
 MAX_ENTRY_BYTES = 900_000
 """Longer entries are cut into parts: a broker takes records of 1 MiB by default."""
+
+
+class TaskHeader(TypedDict):
+    """The entry `task`."""
+
+    sequence: int
+    newest_ms: int
+    last_tick: int
+    clocks_ms: tuple[int, int, int]
+    """Merge keys of control, predictions and labels."""
+    roster: RosterState
+    limits: LimitsState
+    quarantine: QuarantineState
+    models: list[str]
+
+
+LAYOUTS: Final[dict[str, Any]] = {"task": TaskHeader, "model": ModelState, "version": VersionState, "outcomes": bytes}
+"""What each kind of entry holds, in its present version."""
 
 
 class TaskState:
@@ -47,7 +68,7 @@ class TaskState:
 
     def changes(
         self,
-        header: State,
+        header: TaskHeader,
         join: JoinBuffer,
         models: Mapping[str, ModelMonitor],
         roster: Roster,
@@ -136,7 +157,7 @@ def read_entry(entries: Mapping[str, bytes], name: str, kind: str) -> Any:
             if None in parts:
                 raise CorruptStateError(f"{_part(name, parts.index(None))}: missing")
             sealed = b"".join(part for part in parts if part is not None)
-        return decode_entry(sealed, kind, VERSIONS[kind], name)[1]
+        return checked(decode_entry(sealed, kind, VERSIONS[kind], name)[1], LAYOUTS[kind])
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.latency import LatencyMonitor
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
 from service.core.inputs.versions import require_version
+from service.core.layout import inside
 from service.core.limits import limit_finding
 from service.core.loss import LossMonitor
 from service.core.loss_feed import LossFeed
@@ -31,6 +32,7 @@ from service.core.reference import REFERENCE_VERSION, stored_reference
 from service.core.roster import Model
 from service.core.rules import judge_rules
 from service.core.segments import SegmentWindows
+from service.core.version_state import JoinCounts, VersionState
 
 _VERSION = 1
 
@@ -38,29 +40,6 @@ _NOW = 1 << 62
 
 _MOST_DELAYS = 64
 """Batches of label delays that wait to be counted, and the size from which one is counted at once: 32 kB at most."""
-
-
-class JoinCounts:
-    """What the join did with a version's predictions and their labels, since the version was first seen."""
-
-    FIELDS = (
-        "predictions",
-        "errors",
-        "duplicates",
-        "expired",
-        "evicted",
-        "corrected",
-        "corrections_late",
-        "labels_duplicate",
-        "unusable_outcomes",
-    )
-
-    def __init__(self) -> None:
-        self.values = dict.fromkeys(self.FIELDS, 0)
-
-    def add(self, name: str, count: int) -> None:
-        """Count."""
-        self.values[name] += count
 
 
 class VersionMonitor:
@@ -332,7 +311,7 @@ class VersionMonitor:
 
     # --------------------------------------------------------------------------------------------- state
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> VersionState:
         """Give everything but the rows of the windows, which `changed_blocks` gives."""
         self._count_delays()
         return {
@@ -351,7 +330,7 @@ class VersionMonitor:
             "label_delay": self._label_delay.snapshot(),
             "breached": sorted(self._breached),
             "limits_told": sorted(self._limits_told),
-            "interval": [self._interval_start_ms, self._interval_predictions, self._interval_errors],
+            "interval": (self._interval_start_ms, self._interval_predictions, self._interval_errors),
         }
 
     def changed_blocks(self) -> Iterator[tuple[str, bytes | None]]:
@@ -366,22 +345,31 @@ class VersionMonitor:
             yield from ((f"{owner}/{key}", block) for key, block in changed)
             yield from ((f"{owner}/{key}", None) for key in vanished)
 
-    def restore(self, state: State, blocks: Mapping[str, Mapping[str, bytes]]) -> None:
+    def restore(self, state: VersionState, blocks: Mapping[str, Mapping[str, bytes]]) -> None:
         """Take over a snapshot and the blocks of each window."""
         require_version(state, _VERSION, "version monitor")
         self._judge_as(regression=state["regression"])
         self.counts.values.update(state["counts"])
-        self.features.restore(state["features"])
-        self.embeddings.restore(state["embeddings"])
-        self.predictions.restore(state["predictions"])
-        self.labels.restore(state["labels"])
-        self.latency.restore(state["latency"])
-        self.window.restore(state["window"], blocks.get("all", {}))
-        self.segments.restore(state["segments"], blocks)
-        self.loss.restore(state["loss"], self.window.total)
-        if "estimate" in state:  # what was written before there were estimates has none, and they begin now
+        with inside("features"):
+            self.features.restore(state["features"])
+        with inside("embeddings"):
+            self.embeddings.restore(state["embeddings"])
+        with inside("predictions"):
+            self.predictions.restore(state["predictions"])
+        with inside("labels"):
+            self.labels.restore(state["labels"])
+        with inside("latency"):
+            self.latency.restore(state["latency"])
+        with inside("window"):
+            self.window.restore(state["window"], blocks.get("all", {}))
+        with inside("segments"):
+            self.segments.restore(state["segments"], blocks)
+        with inside("loss"):
+            self.loss.restore(state["loss"], self.window.total)
+        with inside("estimate"):
             self.estimate.restore(state["estimate"], blocks.get("recent", {}))
-        self._label_delay.restore(state["label_delay"])
+        with inside("label_delay"):
+            self._label_delay.restore(state["label_delay"])
         self._breached = set(state["breached"])
         self._limits_told = set(state["limits_told"])
         self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]

@@ -2,11 +2,13 @@
 
     python -m tests.upgrade record COMMIT version-N
     python -m tests.upgrade expect
+    python -m tests.upgrade shapes version-N
 
 `record` is to be done once for each published version, at its release, before the version of any kind of entry rises
 again: it writes states/version-N.xz and expected/version-N.txt. The commit's sources are laid out in a directory of
 their own and run there, on the stream of this checkout. `expect` writes expected/ anew, where this program says
-something else on purpose.
+something else on purpose. `shapes` takes down what each kind of entry holds now (states/version-N.json), at
+the same release.
 """
 
 import shutil
@@ -15,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.upgrade import shapes
 from tests.upgrade.reading import EXPECTED, PUBLISHED, STATES, go_on, in_words, read, restored
 
 HERE = Path(__file__).parent
@@ -57,6 +60,8 @@ def main(command: str, *arguments: str) -> None:
         for name in PUBLISHED:
             recorded = read(name)
             expect(name, go_on(restored(recorded), recorded))
+    elif command == "shapes":
+        shapes.keep(arguments[0])
     else:
         sys.exit(__doc__)
 

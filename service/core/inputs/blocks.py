@@ -4,11 +4,11 @@ Monitors of inputs judge whole blocks only: a block ends at a row number and not
 output can depend on how batches were cut.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from service.core.columns import Float, Int
 
 
@@ -55,6 +55,19 @@ class RowTimes(NamedTuple):
     def last(self) -> Moment:
         """Give the moment of the last row."""
         return Moment(int(self.sequence[-1]), int(self.watermark_ms[-1]))
+
+
+class PendingState(TypedDict):
+    """The snapshot of PendingRows: `rows` are count x width doubles, little-endian."""
+
+    first_events: int
+    block_events: int
+    number: int
+    count: int
+    taken: int
+    first: BlockStart
+    width: int
+    rows: bytes
 
 
 class PendingRows:
@@ -129,7 +142,7 @@ class PendingRows:
         self.count = 0
         return block
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> PendingState:
         """Give the rows as bytes (float64, little-endian, row by row)."""
         rows = self.rows
         return {
@@ -138,12 +151,12 @@ class PendingRows:
             "number": self.number,
             "count": self.count,
             "taken": self._taken,
-            "first": list(self._first) if self.count else [0, 0, 0],
+            "first": self._first if self.count else BlockStart(0, 0, 0),
             "width": rows.shape[1] if self.count else 0,
             "rows": rows.astype("<f8").tobytes(),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: PendingState) -> None:
         """Take over a snapshot, its sizes included. Raises StateError when its bytes do not fit its shape."""
         count, width = state["count"], state["width"]
         if len(state["rows"]) != 8 * count * width:

@@ -10,15 +10,15 @@ Either way the distance called `statistic`, of the current window, ranks the col
 """
 
 from collections import deque
-from typing import Final
+from typing import Final, NotRequired, TypedDict
 
 import numpy as np
 
 from detectors.calibration import thresholds
 from detectors.distances import distance
 from detectors.feature_bets import bank_of
-from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest, MakeBank
-from detectors.histogram import Counts, ReferenceHistogram
+from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest, FeatureTestState, MakeBank
+from detectors.histogram import Counts, HistogramState, ReferenceHistogram
 from detectors.protocol import State
 from schemas.outputs import ChangePoint, DriftKind, Evidence, FeatureContribution
 from service.core.columns import Bool, Float
@@ -27,7 +27,7 @@ from service.core.inputs.blocks import Block, BlockStart
 from service.core.inputs.levels import Schema, describe_columns, summarise_drift, usable
 from service.core.inputs.loss_by_bin import BlockSample, LossByBin
 from service.core.inputs.versions import require_version
-from service.core.inputs.window import BlockWindow, Recovery, mask_to_list
+from service.core.inputs.window import BlockWindow, Recovery, RecoveryState, RingState, mask_to_list
 from service.core.settings import FeatureDriftSettings
 
 _VERSION = 1
@@ -40,6 +40,27 @@ MAX_STARTS: Final = 256
 
 TOP_FEATURES: Final = 10
 """Features named in one piece of evidence; a person reads no more."""
+
+
+class DriftReference(TypedDict):
+    """What the reference window taught."""
+
+    histogram: HistogramState
+    before: list[float | str | None]
+
+
+class DriftState(TypedDict):
+    """The snapshot of a DriftMonitor. All but the first two are there once there is a reference."""
+
+    version: int
+    reference: DriftReference | None
+    block_events: NotRequired[int]
+    test: NotRequired[FeatureTestState]
+    window: NotRequired[RingState]
+    recovery: NotRequired[RecoveryState]
+    starts: NotRequired[list[BlockStart]]
+    blocks: NotRequired[int]
+    active: NotRequired[list[int]]
 
 
 class DriftMonitor:
@@ -101,7 +122,7 @@ class DriftMonitor:
         """What `drift` said last: it stands until the next block."""
         self._active: Bool = np.zeros(shape[0], np.bool_)
 
-    def reference(self) -> State:
+    def reference(self) -> DriftReference:
         """Give the reference as plain data, for a stored profile. Only where there is one."""
         assert self._histogram is not None  # noqa: S101  # the caller's promise
         return {"histogram": self._histogram.snapshot(), "before": list(self._before)}
@@ -297,7 +318,7 @@ class DriftMonitor:
 
     # -- state
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> DriftState:
         """Give everything that is needed to go on elsewhere. `reference` changes only when it is learnt anew."""
         if self._histogram is None:
             return {"version": _VERSION, "reference": None}
@@ -308,12 +329,12 @@ class DriftMonitor:
             "test": self._test.snapshot(),
             "window": self._window.snapshot(),
             "recovery": self._recovery.snapshot(),
-            "starts": [list(start) for start in self._starts],
+            "starts": list(self._starts),
             "blocks": self._blocks,
             "active": mask_to_list(self._active),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: DriftState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code.
 
         The settings of this monitor hold, save the size of a block, the number of bins and of categories, which belong

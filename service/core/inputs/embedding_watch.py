@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, TypedDict
 
 import numpy as np
 
@@ -20,6 +20,23 @@ _VERSION = 1
 
 _PIECE: Final = 4 * BLOCK
 """Events looked at together, so that what is unpacked at a time is bounded: 8 MB at 8,192 numbers a vector."""
+
+
+class EmbeddingWatchState(TypedDict):
+    """The snapshot of an EmbeddingWatch."""
+
+    version: int
+    name: str
+    detector: dict[str, Any] | None
+    dimension: int
+    votes: int
+    wrong_dimension: int
+    not_finite: int
+    first: BlockStart
+    starts: list[BlockStart]
+    active: bool
+    needed: int
+    calm: int
 
 
 class EmbeddingWatch:
@@ -202,7 +219,7 @@ class EmbeddingWatch:
         self._detector = self._new_detector(self._dimension)
         self._detector.adopt(reference)
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> EmbeddingWatchState:
         """Give everything that is needed to go on elsewhere."""
         return {
             "version": _VERSION,
@@ -212,14 +229,14 @@ class EmbeddingWatch:
             "votes": self._votes,
             "wrong_dimension": self.wrong_dimension,
             "not_finite": self.not_finite,
-            "first": list(self._first),
-            "starts": [list(start) for start in self._starts],
+            "first": self._first,
+            "starts": list(self._starts),
             "active": self._active,
             "needed": self._needed,
             "calm": self._calm,
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: EmbeddingWatchState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code or damaged.
 
         The budget of the settings holds; random features and the reference's size wait for a reset.

@@ -1,6 +1,7 @@
 """The embeddings of one model version: their drift, each on its own, and their quality, all together."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -8,9 +9,9 @@ from detectors.protocol import State
 from schemas.events import MAX_ID_CHARS
 from service.core.columns import Bool, Float, Predictions
 from service.core.findings import Finding
-from service.core.inputs.blocks import PendingRows, RowTimes
-from service.core.inputs.embedding_watch import EmbeddingWatch
-from service.core.inputs.quality import QualityMonitor
+from service.core.inputs.blocks import PendingRows, PendingState, RowTimes
+from service.core.inputs.embedding_watch import EmbeddingWatch, EmbeddingWatchState
+from service.core.inputs.quality import QualityMonitor, QualityState
 from service.core.inputs.quality_reference import reference_from_state, reference_to_state
 from service.core.inputs.versions import require_version
 from service.core.settings import ModelProfile
@@ -18,6 +19,16 @@ from service.core.settings import ModelProfile
 _VERSION = 1
 
 Vectors = Mapping[str, list[float | None]] | None
+
+
+class EmbeddingsState(TypedDict):
+    """The snapshot of an EmbeddingMonitor."""
+
+    version: int
+    watches: list[EmbeddingWatchState]
+    beyond: int
+    pending: PendingState
+    quality: QualityState
 
 
 class EmbeddingMonitor:
@@ -184,7 +195,7 @@ class EmbeddingMonitor:
             if self._quality_settings.enabled:
                 self._quality.adopt(reference_from_state(stored["quality"]))
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> EmbeddingsState:
         """Give everything that is needed to go on elsewhere. An embedding takes some 50 kB (see detectors.mmd)."""
         return {
             "version": _VERSION,
@@ -194,7 +205,7 @@ class EmbeddingMonitor:
             "quality": self._quality.snapshot(),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: EmbeddingsState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code or damaged."""
         require_version(state, _VERSION, "embedding monitor")
         self._watches = {}

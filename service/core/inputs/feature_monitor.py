@@ -1,5 +1,7 @@
 """The features of one model version: their drift and their quality, from one pass over the events."""
 
+from typing import TypedDict
+
 import numpy as np
 
 from detectors.feature_bets import bank_of
@@ -8,19 +10,32 @@ from detectors.protocol import State
 from schemas.events import FeatureValue
 from service.core.columns import Float, Int, Outcomes, Predictions
 from service.core.findings import Finding
-from service.core.inputs.blocks import Block, PendingRows, RowTimes
-from service.core.inputs.drift import DriftMonitor
-from service.core.inputs.feature_table import FeatureTable
-from service.core.inputs.loss_by_bin import BlockSample, LossByBin
-from service.core.inputs.quality import QualityMonitor
+from service.core.inputs.blocks import Block, PendingRows, PendingState, RowTimes
+from service.core.inputs.drift import DriftMonitor, DriftState
+from service.core.inputs.feature_table import FeatureTable, FeatureTableState
+from service.core.inputs.loss_by_bin import BlockSample, LossByBin, LossByBinState
+from service.core.inputs.quality import QualityMonitor, QualityState
 from service.core.inputs.quality_reference import reference_from_state, reference_to_state
 from service.core.inputs.versions import require_version
+from service.core.layout import inside
 from service.core.metrics.catalogue import ResolvedProblem
 from service.core.settings import DataQualitySettings, FeatureDriftSettings
 
 _VERSION = 1
 
 Features = list[dict[str, FeatureValue] | None]
+
+
+class FeaturesState(TypedDict):
+    """The snapshot of a FeatureMonitor; `offsets`: int64, little-endian."""
+
+    version: int
+    table: FeatureTableState
+    pending: PendingState
+    offsets: bytes
+    losses: LossByBinState
+    drift: DriftState
+    quality: QualityState
 
 
 class FeatureMonitor:
@@ -175,7 +190,7 @@ class FeatureMonitor:
             self._quality.adopt(reference_from_state(reference["quality"]))
         self._pending.skip_first()
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> FeaturesState:
         """Give everything that is needed to go on elsewhere.
 
         Large and unchanging once learnt: `drift.reference` and `quality.reference`. At most one block of raw rows (8
@@ -191,16 +206,22 @@ class FeatureMonitor:
             "quality": self._quality.snapshot(),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: FeaturesState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code.
 
         Of settings that changed since, those that the reference was learnt with (sizes, bins, limits) wait for a
         reset; so does a part that was off when the reference was learnt.
         """
         require_version(state, _VERSION, "feature monitor")
-        self.table.restore(state["table"])
-        self._pending.restore(state["pending"])
-        self._offsets = [np.frombuffer(state["offsets"], "<i8").astype(np.int64)]
-        self._losses.restore(state["losses"])
-        self._drift.restore(state["drift"])
-        self._quality.restore(state["quality"])
+        with inside("table"):
+            self.table.restore(state["table"])
+        with inside("pending"):
+            self._pending.restore(state["pending"])
+        with inside("offsets"):
+            self._offsets = [np.frombuffer(state["offsets"], "<i8").astype(np.int64)]
+        with inside("losses"):
+            self._losses.restore(state["losses"])
+        with inside("drift"):
+            self._drift.restore(state["drift"])
+        with inside("quality"):
+            self._quality.restore(state["quality"])

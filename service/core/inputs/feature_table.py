@@ -15,11 +15,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import starmap
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import numpy as np
 
-from detectors.protocol import State
 from schemas.events import MAX_ID_CHARS, FeatureValue
 from service.core.columns import Bool, Float
 from service.core.inputs.versions import require_version
@@ -36,6 +35,18 @@ Any infinity in the matrix reads as a wrong type, so one that a caller slips in 
 
 _VERSION = 1
 _EMPTY: Final[dict[str, FeatureValue]] = {}
+
+
+class FeatureTableState(TypedDict):
+    """The snapshot of a FeatureTable. `categories`: None while a feature is numeric; `undecided`: columns."""
+
+    version: int
+    names: list[str]
+    categories: list[list[str] | None]
+    undecided: list[int]
+    unwatched: list[str]
+    features_over_limit: int
+    categories_over_limit: int
 
 
 class FeatureTable:
@@ -245,7 +256,7 @@ class FeatureTable:
         self._get_unwatched = _row_getter(unwatched) if unwatched else None
         self._regular_lengths = {len(self._known)}
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> FeatureTableState:
         """Give the schema and the counters as plain data."""
         return {
             "version": _VERSION,
@@ -257,7 +268,7 @@ class FeatureTable:
             "categories_over_limit": self.categories_over_limit,
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: FeatureTableState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code."""
         require_version(state, _VERSION, "feature table")
         self._names = list(state["names"])

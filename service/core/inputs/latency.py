@@ -1,22 +1,31 @@
 """How long the model takes to answer, and how often it fails: two rules on blocks of events."""
 
-from typing import Final
+from typing import Final, TypedDict
 
 import numpy as np
 
-from detectors.protocol import State
 from schemas.outputs import ChangePoint, Evidence
 from service.core.columns import Bool, Float, pair
 from service.core.findings import Finding, Level
-from service.core.inputs.blocks import Block, PendingRows, RowTimes
+from service.core.inputs.blocks import Block, PendingRows, PendingState, RowTimes
 from service.core.inputs.versions import require_version
-from service.core.metrics.quantiles import QuantileHistogram
+from service.core.metrics.quantiles import QuantileHistogram, QuantileState
 from service.core.settings import LatencySettings
 
 _VERSION = 1
 
 MIN_LATENCIES: Final = 20
 """A block with fewer latencies says nothing about a 95th percentile: one value in 20 lies beyond it."""
+
+
+class LatencyState(TypedDict):
+    """The snapshot of a LatencyMonitor."""
+
+    version: int
+    pending: PendingState
+    counted: int
+    totals: QuantileState
+    active: dict[str, bool]
 
 
 class LatencyMonitor:
@@ -102,7 +111,7 @@ class LatencyMonitor:
         self._totals.reset()
         self._counted = self._pending.count
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> LatencyState:
         """Give everything that is needed to go on elsewhere."""
         return {
             "version": _VERSION,
@@ -112,7 +121,7 @@ class LatencyMonitor:
             "active": dict(self._active),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: LatencyState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code."""
         require_version(state, _VERSION, "latency monitor")
         self._pending.restore(state["pending"])

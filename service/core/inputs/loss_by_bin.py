@@ -15,13 +15,13 @@ by the hash) and from then on half as many are taken. What is left is a uniform 
 labels come. Predictions whose labels are overdue are the first to go.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.histogram import Counts
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from service.core.columns import Bool, Float, Int, Outcomes
 from service.core.inputs.versions import require_version
 from service.core.metrics.catalogue import ResolvedProblem
@@ -71,6 +71,26 @@ class BlockSample(NamedTuple):
     """Of all its predictions."""
     sequence: int
     """Number of the record that made it whole."""
+
+
+class LossByBinState(TypedDict):
+    """The snapshot of a LossByBin. Bytes are little-endian int64, float64, and codes as narrow as they fit."""
+
+    version: int
+    shape: tuple[int, int]
+    count: bytes
+    sum: bytes
+    offsets: bytes
+    codes: bytes
+    held_offsets: bytes
+    held_codes: bytes
+    held_blocks: int
+    exponent: int
+    last: int
+    longest: int
+    early_offsets: bytes
+    early_losses: bytes
+    dropped: int
 
 
 class LossByBin:
@@ -243,12 +263,12 @@ class LossByBin:
 
     # -- state
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> LossByBinState:
         """Give everything that is needed to go on elsewhere."""
         self.settle()
         return {
             "version": _VERSION,
-            "shape": list(self._count.shape),
+            "shape": (self._count.shape[0], self._count.shape[1]),
             "count": self._count.astype("<i8").tobytes(),
             "sum": self._sum.astype("<f8").tobytes(),
             "offsets": self._offsets.astype("<i8").tobytes(),
@@ -264,7 +284,7 @@ class LossByBin:
             "dropped": self.dropped,
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: LossByBinState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code or its parts do not fit."""
         require_version(state, _VERSION, "loss by bin")
         columns, width = state["shape"]

@@ -6,11 +6,10 @@ error budget is the model's: block_events / expected_events_between_false_incide
 all features (Bonferroni), which holds under any dependence between features.
 """
 
-from typing import Final
+from typing import Final, TypedDict
 
 import numpy as np
 
-from detectors.protocol import State
 from schemas.outputs import ChangePoint, Evidence, FeatureContribution
 from service.core.columns import Bool, Float, Int
 from service.core.findings import Finding, Level
@@ -18,6 +17,7 @@ from service.core.inputs.blocks import Block
 from service.core.inputs.levels import Schema
 from service.core.inputs.quality_reference import (
     PROBLEMS,
+    QualityReferenceState,
     ReferenceQuality,
     count_problems,
     learn_ranges,
@@ -42,6 +42,16 @@ TOP_FEATURES = 10
 
 MOSTLY_MISSING = 0.5
 """A feature that is missing in more of the events than this makes the finding critical."""
+
+
+class QualityState(TypedDict):
+    """The snapshot of a QualityMonitor; `last`: int64, little-endian."""
+
+    version: int
+    block_events: int
+    reference: QualityReferenceState | None
+    last: bytes
+    active: list[tuple[str, str]]
 
 
 class QualityMonitor:
@@ -213,7 +223,7 @@ class QualityMonitor:
             if schema.wanted[feature]
         }
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> QualityState:
         """Give reference and current findings as plain data."""
         reference = self.reference
         return {
@@ -221,10 +231,10 @@ class QualityMonitor:
             "block_events": self._block_events,
             "reference": None if reference is None else reference_to_state(reference),
             "last": self._last.astype("<i8").tobytes(),
-            "active": sorted(list(pair) for pair in self._active),
+            "active": sorted(self._active),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: QualityState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code."""
         require_version(state, _VERSION, "quality monitor")
         self._block_events = state["block_events"]

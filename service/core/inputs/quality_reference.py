@@ -1,15 +1,24 @@
 """What counts as a problem of quality, and what the reference window says about each."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 import numpy as np
 
-from detectors.protocol import State
 from service.core.columns import Float, Int
 from service.core.settings import DataQualitySettings
 
 PROBLEMS: Final = ("missing", "wrong_type", "out_of_range", "unseen", "new_feature")
+
+
+class QualityReferenceState(TypedDict):
+    """A ReferenceQuality as plain data; None: no limit."""
+
+    total: int
+    counts: list[int]
+    low: list[float | None]
+    high: list[float | None]
+    categories: list[float | None]
 
 
 class ReferenceQuality(NamedTuple):
@@ -58,7 +67,7 @@ def learn_ranges(
     return low, high
 
 
-def reference_to_state(reference: ReferenceQuality) -> State:
+def reference_to_state(reference: ReferenceQuality) -> QualityReferenceState:
     """Give a reference as plain data that JSON can hold: no limit is null."""
     return {
         "total": reference.total,
@@ -69,7 +78,7 @@ def reference_to_state(reference: ReferenceQuality) -> State:
     }
 
 
-def reference_from_state(state: State) -> ReferenceQuality:
+def reference_from_state(state: QualityReferenceState) -> ReferenceQuality:
     """Take a reference from plain data."""
     return ReferenceQuality(
         np.array(state["counts"], np.int64).reshape(len(PROBLEMS), -1),

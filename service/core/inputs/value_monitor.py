@@ -1,6 +1,7 @@
 """What a model says and what turned out to be true: drift of predictions, scores and labels."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -10,12 +11,20 @@ from detectors.protocol import State
 from schemas.outputs import DriftKind
 from service.core.columns import Bool, Float, Outcomes, Predictions, pair
 from service.core.findings import Finding
-from service.core.inputs.blocks import PendingRows, RowTimes
-from service.core.inputs.drift import DriftMonitor
+from service.core.inputs.blocks import PendingRows, PendingState, RowTimes
+from service.core.inputs.drift import DriftMonitor, DriftState
 from service.core.inputs.versions import require_version
 from service.core.settings import FeatureDriftSettings
 
 _VERSION = 1
+
+
+class ValueState(TypedDict):
+    """The snapshot of a monitor of predictions or labels."""
+
+    version: int
+    pending: PendingState
+    drift: DriftState
 
 
 class _ValueSchema:
@@ -97,11 +106,11 @@ class ValueMonitor:
         """Give the reference window as plain data; None until it is whole."""
         return {"version": _VERSION, "drift": self._drift.reference()} if self._drift.is_ready else None
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> ValueState:
         """Give everything that is needed to go on elsewhere."""
         return {"version": _VERSION, "pending": self._pending.snapshot(), "drift": self._drift.snapshot()}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ValueState) -> None:
         """Take over a snapshot. Raises StateError when it is newer than this code."""
         require_version(state, _VERSION, "value monitor")
         self._pending.restore(state["pending"])

@@ -1,9 +1,11 @@
 """The version check that all snapshots of input monitors share."""
 
-from detectors.protocol import State, StateError
+from collections.abc import Mapping
+
+from detectors.protocol import StateError
 
 
-def require_version(state: State, version: int, what: str) -> None:
+def require_version(state: Mapping[str, object], version: int, what: str) -> None:
     """Refuse a snapshot that newer code has written."""
     found = state.get("version")
     if not isinstance(found, int) or not 1 <= found <= version:

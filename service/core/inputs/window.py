@@ -1,12 +1,18 @@
 """Counts of the last blocks, and whether they say that a drift is over."""
 
 from collections import deque
+from typing import TypedDict
 
 import numpy as np
 
 from detectors.histogram import Counts
-from detectors.protocol import State
 from service.core.columns import Bool
+
+
+class RingState(TypedDict):
+    """The snapshot of a ring of blocks' counts: uint32, little-endian."""
+
+    blocks: list[bytes]
 
 
 class BlockWindow:
@@ -37,17 +43,25 @@ class BlockWindow:
         """Whether as many blocks are in it as it may hold."""
         return len(self._ring) == self._blocks
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> RingState:
         """Give the blocks' counts as bytes (uint32, little-endian: a block has at most 100,000 events)."""
         return {"blocks": [counts.astype("<u4").tobytes() for counts in self._ring]}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: RingState) -> None:
         """Take over a snapshot; of a window that was longer, the newest blocks."""
         shape = self.counts.shape
         self._ring.clear()
         self.counts = np.zeros(shape, np.int64)
         for data in state["blocks"]:
             self.add(np.frombuffer(data, "<u4").astype(np.int64).reshape(shape))
+
+
+class RecoveryState(TypedDict):
+    """The snapshot of what is collected since the last alarm: `counts` are int64, little-endian."""
+
+    needed: int
+    collected: int
+    counts: bytes
 
 
 class Recovery:
@@ -79,12 +93,12 @@ class Recovery:
         self.counts = self.counts + counts
         return self._collected >= self._needed
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> RecoveryState:
         """Give the counts as bytes; nothing while no block is collected."""
         collected = self.counts.astype("<i8").tobytes() if self._collected else b""
         return {"needed": self._needed, "collected": self._collected, "counts": collected}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: RecoveryState) -> None:
         """Take over a snapshot."""
         self.begin(state["needed"])
         self._collected = state["collected"]

@@ -1,7 +1,7 @@
 """The performance of one model version before its labels come, estimated from the confidence of its answers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypedDict
 
 import msgspec
 import numpy as np
@@ -18,11 +18,21 @@ from service.core.metrics.confidence import (
     estimated_values,
     stated_confidence,
 )
-from service.core.metrics.recent import RecentPredictions
+from service.core.metrics.recent import RecentPredictions, RecentState
 from service.core.metrics.report import positive_class
 from service.core.settings import PerformanceSettings
 
 _VERSION: Final = 1
+
+
+class EstimateState(TypedDict):
+    """The snapshot of a PerformanceEstimate: the calibration, a count for each cell, and the predictions' header."""
+
+    version: int
+    seen: list[int]
+    right: list[int]
+    whole: bool
+    recent: RecentState
 
 
 class PerformanceEstimate:
@@ -105,10 +115,10 @@ class PerformanceEstimate:
             return None
         return {"version": _VERSION, "seen": self._seen.tolist(), "right": self._right.tolist()}
 
-    def _take(self, counts: State) -> None:
+    def _take(self, counts: State | EstimateState) -> None:
         self._seen, self._right = np.array(counts["seen"], np.int64), np.array(counts["right"], np.int64)
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> EstimateState:
         """Give everything but the rows of the predictions, which `recent.changed_blocks` gives."""
         return {
             "version": _VERSION,
@@ -118,7 +128,7 @@ class PerformanceEstimate:
             "recent": self.recent.snapshot(),
         }
 
-    def restore(self, state: State, blocks: Mapping[str, bytes]) -> None:
+    def restore(self, state: EstimateState, blocks: Mapping[str, bytes]) -> None:
         """Take over a snapshot and the blocks of the predictions. Raises StateError."""
         if state.get("version") != _VERSION:
             raise StateError(f"expected a performance estimate of version {_VERSION}, got {state.get('version')}")

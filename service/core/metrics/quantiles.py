@@ -1,12 +1,12 @@
 """Quantiles of durations from a histogram of exact integers: mergeable, and the same however values are cut."""
 
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from service.core.columns import Float, Int
 
 RELATIVE_ERROR = 0.01
@@ -29,6 +29,16 @@ _HIGHEST = (int(np.float64(LARGEST).view(np.int64)) >> _SHIFT) - 1
 MAX_BUCKETS = _HIGHEST - _LOWEST + 1
 """57 octaves of 64: 3,648 buckets, 29 kB, if values cover the whole range. Only those between the least and the
 greatest value seen are held: latencies of 1 ms to 1 s take 5 kB."""
+
+
+class QuantileState(TypedDict):
+    """The snapshot of a QuantileHistogram; `counts`: int64, little-endian."""
+
+    version: int
+    first: int
+    counts: bytes
+    zeros: int
+    clamped_total: int
 
 
 class QuantileHistogram:
@@ -91,7 +101,7 @@ class QuantileHistogram:
         """Give p50, p95 and p99, as metric snapshots name them."""
         return {"p50": self.quantile(0.5), "p95": self.quantile(0.95), "p99": self.quantile(0.99)}
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> QuantileState:
         """Give the counts. Equal counts give equal snapshots."""
         return {
             "version": _VERSION,
@@ -101,7 +111,7 @@ class QuantileHistogram:
             "clamped_total": self.clamped_total,
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: QuantileState) -> None:
         """Take over a snapshot. Raises StateError, and stays as it is, for a newer version or a damaged one."""
         if state.get("version") != _VERSION:
             raise StateError(f"expected a quantile histogram of version {_VERSION}, got {state.get('version')}")
@@ -123,7 +133,7 @@ class QuantileHistogram:
         self.counts[first - start :][: counts.size] += counts
 
 
-def _checked(state: State) -> tuple[Int, int, int, int]:
+def _checked(state: QuantileState) -> tuple[Int, int, int, int]:
     """Read counts, first bucket, zeros and clamped; refuse what no histogram could have written."""
     try:
         counts = np.frombuffer(state["counts"], dtype="<i8").astype(np.int64)

@@ -1,12 +1,12 @@
 """The latest predictions of one model version, as far as their accuracy can be estimated, in bounded memory."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 import msgspec
 import numpy as np
 
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from service.core.columns import Cells, Float, Int
 from service.core.metrics.confidence import NO_CELL
 from service.core.settings import WindowSettings
@@ -45,6 +45,14 @@ class Rows(NamedTuple):
 
 def _empty(count: int) -> Rows:
     return Rows(*(np.zeros(count, kind) for kind in _TYPES))
+
+
+class RecentState(TypedDict):
+    """The snapshot of RecentPredictions, without the rows."""
+
+    version: int
+    first: int
+    total: int
 
 
 class RecentPredictions:
@@ -117,7 +125,7 @@ class RecentPredictions:
             del self._blocks[number]
         self._changed &= self._blocks.keys()
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> RecentState:
         """Give everything but the rows, which `changed_blocks` gives."""
         self._settle()
         return {"version": _VERSION, "first": self._first, "total": self._total}
@@ -138,7 +146,7 @@ class RecentPredictions:
     def _length(self, number: int) -> int:
         return min(BLOCK_ROWS, self._total - number * BLOCK_ROWS)
 
-    def restore(self, state: State, blocks: Mapping[str, bytes]) -> None:
+    def restore(self, state: RecentState, blocks: Mapping[str, bytes]) -> None:
         """Take over a snapshot; other keys in `blocks` are let be. The capacity may differ from the snapshot's.
 
         Raises StateError where the snapshot is from a newer version or incomplete.

@@ -1,13 +1,14 @@
 """The latest outcomes of one model version, or of one segment of it, in bounded memory."""
 
 from collections.abc import Iterator, Mapping
+from typing import TypedDict
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import State, StateError
+from detectors.protocol import StateError
 from service.core.columns import Bool, Float, Int, Outcomes
+from service.core.layout import checked
 from service.core.metrics.arithmetic import finite
 from service.core.metrics.blocks import (
     BLOCK_ROWS,
@@ -31,8 +32,8 @@ MAX_VECTOR_BYTES = 64 * 2**20
 _VERSION = 1
 
 
-class _Header(msgspec.Struct, frozen=True):
-    """Everything of a window but its rows."""
+class WindowState(TypedDict):
+    """The snapshot of an OutcomeWindow: everything but its rows."""
 
     version: int
     problem: ResolvedProblem
@@ -172,12 +173,16 @@ class OutcomeWindow:
         values: Float = self._gather(max(start, self._first), min(stop, self._total))["loss"]
         return values[np.isfinite(values)]
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> WindowState:
         """Give everything but the rows, which `snapshot_blocks` gives."""
-        header = _Header(
-            _VERSION, self.problem, self._first, self._total, self._pushed_out_ms, self.vectors_dropped_total
-        )
-        return msgspec.structs.asdict(header)
+        return {
+            "version": _VERSION,
+            "problem": self.problem,
+            "first": self._first,
+            "total": self._total,
+            "pushed_out_ms": self._pushed_out_ms,
+            "vectors_dropped_total": self.vectors_dropped_total,
+        }
 
     def snapshot_blocks(self) -> list[tuple[str, bytes]]:
         """Give every block as (key, bytes). Keys sort in the order of the outcomes."""
@@ -193,14 +198,14 @@ class OutcomeWindow:
         self._written = keys
         return changed, vanished
 
-    def restore(self, state: State, blocks: Mapping[str, bytes]) -> None:
+    def restore(self, state: WindowState, blocks: Mapping[str, bytes]) -> None:
         """Take over a snapshot; other keys in `blocks` are let be. The capacity may differ from the snapshot's.
 
         Raises StateError, and then nothing has changed, where the snapshot is from a newer version, for another
         problem, or incomplete.
         """
-        header = _checked_header(state, self.problem)
-        first, total = header.first, header.total
+        _demand(state, self.problem)
+        first, total = state["first"], state["total"]
         wanted = range(first // BLOCK_ROWS, -(-total // BLOCK_ROWS) if total > first else 0)
         missing = [_key(number) for number in wanted if _key(number) not in blocks]
         if missing:
@@ -210,8 +215,8 @@ class OutcomeWindow:
             if block.length != min(BLOCK_ROWS, total - block.start):
                 raise StateError(f"block {_key(block.number)} of outcomes has {block.length} rows, which is wrong")
         self._blocks, self._first, self._total = held, first, total
-        self._pushed_out_ms = header.pushed_out_ms
-        self.vectors_dropped_total = header.vectors_dropped_total
+        self._pushed_out_ms = state["pushed_out_ms"]
+        self.vectors_dropped_total = state["vectors_dropped_total"]
         self._written = {_key(number) for number in wanted}
         if len(self) > self.capacity:
             shrunk = total - self.capacity
@@ -331,15 +336,11 @@ def _trimmed(vectors: Float) -> Float | None:
     return vectors[:, : int(used[-1]) + 1 if used.size else 1]
 
 
-def _checked_header(state: State, problem: ResolvedProblem) -> _Header:
+def _demand(state: WindowState, problem: ResolvedProblem) -> None:
     if state.get("version") != _VERSION:
         raise StateError(f"expected a window of outcomes of version {_VERSION}, got {state.get('version')}")
-    try:
-        header = msgspec.convert(state, _Header)
-    except msgspec.ValidationError as error:
-        raise StateError(f"damaged window of outcomes: {error}") from error
-    if header.problem != problem:
-        raise StateError(f"expected a window of a {problem} problem, got {header.problem}")
-    if not 0 <= header.first <= header.total:
-        raise StateError(f"damaged window of outcomes: first {header.first}, total {header.total}")
-    return header
+    header = checked(state, WindowState)
+    if header["problem"] != problem:
+        raise StateError(f"$.problem: expected a window of a {problem} problem, got {header['problem']}")
+    if not 0 <= header["first"] <= header["total"]:
+        raise StateError(f"$.first: {header['first']} is not within total {header['total']}")

@@ -16,7 +16,8 @@ from service.core.prepare import ControlRow, TaskTopics
 from service.core.reference import stored_reference
 from service.core.roster import Model
 from service.core.settings import ModelProfile
-from service.core.version import JoinCounts, VersionMonitor
+from service.core.version import VersionMonitor
+from service.core.version_state import JoinCounts
 from service.replay.sweep.shared import (
     Moment,
     SharedBanks,

@@ -1,0 +1,57 @@
+"""What is stored of one model version."""
+
+from typing import TypedDict
+
+from service.core.inputs.embeddings import EmbeddingsState
+from service.core.inputs.feature_monitor import FeaturesState
+from service.core.inputs.latency import LatencyState
+from service.core.inputs.value_monitor import ValueState
+from service.core.loss import LossState
+from service.core.metrics.estimate import EstimateState
+from service.core.metrics.quantiles import QuantileState
+from service.core.metrics.window import WindowState
+from service.core.segments import SegmentsState
+
+
+class VersionState(TypedDict):
+    """The snapshot of a VersionMonitor, without the rows of its windows."""
+
+    version: int
+    regression: bool
+    counts: dict[str, int]
+    features: FeaturesState
+    embeddings: EmbeddingsState
+    predictions: ValueState
+    labels: ValueState
+    latency: LatencyState
+    window: WindowState
+    segments: SegmentsState
+    loss: LossState
+    estimate: EstimateState
+    label_delay: QuantileState
+    breached: list[str]
+    limits_told: list[str]
+    interval: tuple[int | None, int, int]
+
+
+class JoinCounts:
+    """What the join did with a version's predictions and their labels, since the version was first seen."""
+
+    FIELDS = (
+        "predictions",
+        "errors",
+        "duplicates",
+        "expired",
+        "evicted",
+        "corrected",
+        "corrections_late",
+        "labels_duplicate",
+        "unusable_outcomes",
+    )
+
+    def __init__(self) -> None:
+        self.values = dict.fromkeys(self.FIELDS, 0)
+
+    def add(self, name: str, count: int) -> None:
+        """Count."""
+        self.values[name] += count
