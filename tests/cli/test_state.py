@@ -10,6 +10,7 @@ import pytest
 from schemas.codec import encode
 from service.config import Config
 from service.core.prepare import TaskTopics
+from service.core.task_state import VERSIONS
 from service.eventlog.protocol import NewRecord, TopicPartition
 from service.eventlog.sqlite import SqliteLog
 from service.runtime.topics import prepare_topics
@@ -65,7 +66,7 @@ def test_inspect_says_where_a_task_stands_and_what_it_holds(cli: Cli, monitored:
     assert result.exit_code == 0, result.output
     assert "tidegauge.predictions: 1,200, committed 1,200; the log holds 0 to 1,200" in result.output
     assert "0 cuts since" in result.output
-    assert "    version v1: 1, " in result.output
+    assert f"    version v{VERSIONS['version']}: 1, " in result.output
 
 
 def test_inspect_as_json_gives_every_entry_with_its_place_size_and_version(cli: Cli, monitored: Path) -> None:
@@ -74,7 +75,9 @@ def test_inspect_as_json_gives_every_entry_with_its_place_size_and_version(cli: 
     assert report["head"]["owner"] == "tidegauge.tidegauge"
     entries = {entry["entry"]: entry for entry in report["entries"]}
     assert {"task", "model/m0", "version/0", "join/meta"} <= entries.keys()
-    assert all(entry["version"] == 1 and entry["size_bytes"] > 0 for entry in entries.values())
+    for entry in entries.values():
+        assert entry["version"] == VERSIONS.get(entry["kind"], 1)
+        assert entry["size_bytes"] > 0
     assert report["faults"] == []
 
 
@@ -124,7 +127,7 @@ def test_a_damaged_record_is_named_and_the_rest_is_shown(cli: Cli, monitored: Pa
     result = cli("state", "inspect", "--log", monitored, "--entries")
     assert result.exit_code == 1
     assert f"FAULT tidegauge.changelog[0]@{offset}: " in result.output
-    assert "version/0: version v1" in result.output
+    assert f"version/0: version v{VERSIONS['version']}" in result.output
 
 
 @pytest.mark.parametrize("entry", ["task", "join/meta", "model/m0", "version/0"])
