@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
@@ -23,6 +24,8 @@ from service.runtime.spill import spill_of
 from service.runtime.stats import TaskStats
 from service.runtime.topics import prepare_topics
 from service.runtime.worker import Worker
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -97,11 +100,17 @@ async def open_log(settings: LogSettings) -> AsyncIterator[Log]:
 
 
 async def run_service(config: Config, stopping: asyncio.Event, carrier: Log | None = None) -> None:
-    """Run one worker until `stopping` is set. `carrier`: an open log to use instead of the configured one."""
+    """Run one worker until `stopping` is set. `carrier`: an open log to use instead of the configured one.
+
+    Raises LogError where the log cannot be used; not where it was asked to stop while it tried.
+    """
     async with contextlib.AsyncExitStack() as stack:
         if carrier is None:
             carrier = await stack.enter_async_context(open_log(config.log))
-        partitions = await prepare_topics(carrier, config.topics, config.core)
+        partitions = await unless_set(stopping, prepare_topics(carrier, config.topics, config.core))
+        if partitions is None:
+            log.info("stopped", name=config.runtime.name)
+            return
         worker = make_worker(config, carrier, partitions)
         if config.http.enabled:
             from service.http.server import serve  # noqa: PLC0415  (aiohttp is a third of a start without it)
@@ -110,6 +119,18 @@ async def run_service(config: Config, stopping: asyncio.Event, carrier: Log | No
         log.info("started", name=config.runtime.name, carrier=config.log.carrier, partitions=partitions)
         await worker.run(stopping)
         log.info("stopped", name=config.runtime.name)
+
+
+async def unless_set(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Do work to its end, or give it up and give None when `stopping` is set first."""
+    task, asked = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() and not stopping.is_set() else None
+    finally:
+        for job in (task, asked):
+            job.cancel()
+        await asyncio.gather(task, asked, return_exceptions=True)
 
 
 def make_worker(config: Config, carrier: Log, partitions: int) -> Worker:

@@ -3,6 +3,12 @@
 
 def main() -> None:
     """Run the command line: the program `tidegauge`."""
-    from service.cli.commands import app  # noqa: PLC0415  (importing this package must cost nothing)
+    import sys  # noqa: PLC0415  (importing this package must cost nothing)
+
+    from service.cli.signals import end_well_while_starting  # noqa: PLC0415
+
+    end_well_while_starting(sys.argv[1:])  # before anything slow: importing the rest takes most of a second
+
+    from service.cli.commands import app  # noqa: PLC0415
 
     app(prog_name="tidegauge")

@@ -13,6 +13,7 @@ from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.produce_command import produce
 from service.cli.profile_command import profile_app
 from service.cli.replay import replay, replay_task
+from service.cli.signals import run_until_sigterm
 from service.cli.state_command import state_app
 from service.cli.sweep import sweep, sweep_part
 
@@ -91,8 +92,6 @@ def watch(
     chosen = {"alerts": alerts, "triggers": triggers, "metrics": metrics, "dead_letters": dead_letters}
     kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or ("alerts", "triggers", "metrics")
     with plain_errors():
-        import asyncio  # noqa: PLC0415
-
         from rich.console import Console  # noqa: PLC0415
 
         from service.app import open_log  # noqa: PLC0415
@@ -113,7 +112,7 @@ def watch(
             async with open_log(settings.log) as carrier:
                 await watch_log(request, carrier, settings.topics, Console(highlight=False))
 
-        asyncio.run(work())
+        run_until_sigterm(work())
 
 
 def schema(

@@ -22,6 +22,7 @@ from service.app import configure_logging, open_log, run_service
 from service.cli.demo.setting import DRIFT_AT, EVENTS, HISTORY, LABEL_DELAY, START_MS, STEP_MS, demo_config
 from service.cli.demo.story import Story
 from service.cli.following import follow
+from service.cli.signals import run_until_sigterm
 from service.config import Config, LoggingSettings
 from service.eventlog.protocol import Log
 from service.runtime.topics import prepare_topics
@@ -39,7 +40,7 @@ def run_demo(kafka: str | None, seconds: float, *, as_json: bool) -> bool:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tidegauge-demo-") as folder:
         config = demo_config(kafka, Path(folder))
-        asyncio.run(_play(config, ModelStore(Path(folder) / "models"), story, EVENTS / seconds))
+        run_until_sigterm(_play(config, ModelStore(Path(folder) / "models"), story, EVENTS / seconds))
     summary = story.finish(time.monotonic() - began)
     if as_json:
         sys.stdout.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")
