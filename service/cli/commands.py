@@ -9,6 +9,7 @@ from service.cli.backtest import backtest
 from service.cli.demo_command import demo
 from service.cli.diff import diff
 from service.cli.errors import UsageError, plain_errors
+from service.cli.log_command import log_app
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.produce_command import produce
 from service.cli.profile_command import profile_app
@@ -173,3 +174,4 @@ app.command("replay-task", hidden=True)(replay_task)
 app.add_typer(config_app, name="config")
 app.add_typer(profile_app, name="profile")
 app.add_typer(state_app, name="state")
+app.add_typer(log_app, name="log")

@@ -9,6 +9,7 @@ LogError
  |- UnknownCodecError      the batch at a position is compressed by a codec that this install cannot read
  |- TopicError             a topic is missing, cannot be created, or has the wrong shape
  |- AccessDeniedError      the carrier knows us and says no
+ |- LogLostError           the log itself is gone or damaged; nothing of it can go on
  |- UnavailableError       the carrier does not answer
 """
 
@@ -66,6 +67,10 @@ class TopicError(LogError):
 
 class AccessDeniedError(LogError):
     """Credentials are refused, or they do not allow what was asked."""
+
+
+class LogLostError(LogError):
+    """The log as a whole is gone, or damaged: whoever works on it must end, and a person must decide."""
 
 
 class UnavailableError(LogError):

@@ -6,11 +6,12 @@ it may move; a task that fails is acquired again after a growing wait, for as lo
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 from service.core.state import CorruptStateError, NewerStateError
-from service.eventlog.errors import FencedError, LogError, UnknownCodecError
+from service.eventlog.errors import FencedError, LogError, LogLostError, UnknownCodecError
 from service.eventlog.protocol import Assignment, Log, Membership, TopicPartition
 from service.runtime.changelog import StateMismatchError
 from service.runtime.context import TaskContext
@@ -36,8 +37,9 @@ SUSPENDED_LIMIT_S = 120.0
 class _Running:
     """A task and the coroutine that keeps it going."""
 
-    def __init__(self, context: TaskContext) -> None:
+    def __init__(self, context: TaskContext, lost: "asyncio.Future[LogLostError]") -> None:
         self.context = context
+        self._lost = lost
         self.suspended_at: float | None = None
         self._wanted = asyncio.Event()
         self._wanted.set()
@@ -74,6 +76,11 @@ class _Running:
                 await self._runner.run()
             except PERMANENT as error:
                 self._failed(error)
+                return
+            except LogLostError as error:
+                self._failed(error)
+                if not self._lost.done():
+                    self._lost.set_result(error)
                 return
             except FencedError:
                 await self._step_back()
@@ -120,6 +127,7 @@ class Worker:
         self._settings = settings
         self._make_context = make_context
         self._running: dict[int, _Running] = {}
+        self._lost: asyncio.Future[LogLostError] = asyncio.get_running_loop().create_future()
         self.stats: dict[int, TaskStats] = {}
         self.assigned = False
         """Whether the group has told this worker its share, be it empty: more workers than tasks are no error."""
@@ -130,13 +138,19 @@ class Worker:
         return self.assigned and all(self.stats[partition].ready for partition in self._running)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set; then stop every task gracefully and leave the group."""
+        """Work until `stopping` is set; then stop every task gracefully and leave the group.
+
+        Raises LogError where the group cannot be taken part in, LogLostError where the log is gone under its tasks.
+        """
         async with self._carrier.membership(self._settings.group, list(self._topics.inputs)) as membership:
             follow = asyncio.create_task(self._follow(membership))
             publish = asyncio.create_task(self._publish(membership))
             stopped = asyncio.create_task(stopping.wait())
             try:
-                await asyncio.wait({follow, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                ends: set[asyncio.Future[Any]] = {follow, stopped, self._lost}
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if self._lost.done():
+                    raise self._lost.result()
                 if follow.done():
                     follow.result()
             finally:
@@ -160,7 +174,7 @@ class Worker:
             running.resume()
         for partition in sorted(assignment.tasks - set(self._running)):
             stats = self.stats.setdefault(partition, TaskStats(partition))
-            self._running[partition] = _Running(self._make_context(partition, stats))
+            self._running[partition] = _Running(self._make_context(partition, stats), self._lost)
         self.assigned = True
         log.info("assigned", generation=assignment.generation, tasks=sorted(assignment.tasks))
 

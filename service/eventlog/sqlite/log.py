@@ -6,7 +6,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from service.eventlog.errors import FencedError, LogError, OutcomeUnknownError, TopicError, UnavailableError
+from service.eventlog.errors import (
+    FencedError,
+    LogError,
+    LogLostError,
+    OutcomeUnknownError,
+    TopicError,
+    UnavailableError,
+)
 from service.eventlog.protocol import Appender, Chunk, Membership, NewRecord, Reader, TopicPartition, TopicSpec, Writer
 from service.eventlog.rotation import Rotation
 from service.eventlog.sqlite.append import Fence, create_topics, open_epoch, write, write_positions
@@ -20,6 +27,7 @@ from service.eventlog.sqlite.fetch import (
     read_positions,
 )
 from service.eventlog.sqlite.group import SqliteMembership, lock_path
+from service.eventlog.sqlite.retention_clock import Uptime, uptime
 from service.eventlog.sqlite.upkeep import UPKEEP_EVERY_S, tidy
 from service.eventlog.sqlite.watch import ChangeWatch
 
@@ -29,7 +37,8 @@ class SqliteLog:
 
     `busy_timeout_ms`: how long a call waits for another process's transaction before it raises UnavailableError.
     `poll_interval_ms`: how soon at the latest a waiting reader learns what another process committed.
-    `durable`: wait for the disk at each commit; see `schema.connect`. `clock_ms` stamps records without a timestamp.
+    `durable`: wait for the disk at each commit; see `schema.connect`. `clock_ms` stamps records without a timestamp;
+    `uptime` says how long the machine runs, which no setting of its clock changes.
     """
 
     def __init__(
@@ -40,9 +49,11 @@ class SqliteLog:
         poll_interval_ms: int = 20,
         durable: bool = False,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        uptime: Callable[[], Uptime] = uptime,
     ) -> None:
         self.path = path
         self.clock_ms = clock_ms
+        self.uptime = uptime
         # Two connections, so that readers need not wait for the writers' transactions (WAL).
         self.writing = Connection(path, busy_timeout_ms=busy_timeout_ms, durable=durable)
         self.reading = Connection(path, busy_timeout_ms=busy_timeout_ms, durable=durable)
@@ -120,10 +131,11 @@ class SqliteLog:
     async def tidy(self) -> None:
         """Delete what retention and compaction no longer keep, in steps between which commits may pass."""
         try:
-            while await self.writing.run(tidy, self.clock_ms()):
+            while await self.writing.run(tidy, self.clock_ms(), self.uptime()):
                 pass
-        except UnavailableError:
-            # Another process holds the file, or this log was closed; the next time will do.
+        except (UnavailableError, LogLostError):
+            # Another process holds the file, or this log was closed: the next time will do. Where the log is lost,
+            # whoever reads or writes is told.
             return
 
     async def _data_version(self) -> int:

@@ -3,6 +3,7 @@
 import sqlite3
 
 from service.eventlog.sqlite.append import transaction
+from service.eventlog.sqlite.retention_clock import Uptime, retention_time_ms
 from service.eventlog.sqlite.schema import OFFSET_BITS
 
 UPKEEP_EVERY_S = 5.0
@@ -19,19 +20,25 @@ KEEP_TOMBSTONES_MS = 24 * 3_600_000
 delete.retention.ms)."""
 
 
-def tidy(db: sqlite3.Connection, now_ms: int) -> bool:
-    """Do one step for each partition that needs one; say whether any of them needs another."""
+def tidy(db: sqlite3.Connection, now_ms: int, up: Uptime) -> bool:
+    """Do one step for each partition that needs one; say whether any of them needs another.
+
+    Neither a jump of the wall clock nor a silence deletes: age is measured by a clock that follows no jump, and at most
+    from the newest record of the same partition.
+    """
     more = False
+    with transaction(db):
+        now_ms = retention_time_ms(db, now_ms, up)
     listing = (
-        "SELECT p.id, p.begin_offset, p.end_offset, p.compacted_offset, t.cleanup, t.retention_ms"
+        "SELECT p.id, p.begin_offset, p.end_offset, p.compacted_offset, p.max_timestamp_ms, t.cleanup, t.retention_ms"
         " FROM partitions p JOIN topics t ON t.name = p.topic WHERE p.end_offset > p.begin_offset"
     )
-    for partition_id, begin, end, compacted, cleanup, retention_ms in db.execute(listing).fetchall():
+    for partition_id, begin, end, compacted, newest_ms, cleanup, retention_ms in db.execute(listing).fetchall():
         if cleanup == "compact":
             if end - compacted >= max(MIN_DIRTY, count(db, partition_id, compacted)):
                 compact(db, partition_id, end, now_ms)
         elif retention_ms is not None:
-            more |= expire(db, partition_id, begin, end, now_ms - retention_ms)
+            more |= expire(db, partition_id, begin, end, min(now_ms, newest_ms) - retention_ms)
     return more
 
 
