@@ -1,6 +1,7 @@
 """Bytes to typed events and typed outputs to bytes.
 
-Decoding is for the hot path: a batch is one loop in C, and only a record that fails costs more. Nothing that lies in a
+Decoding is for the hot path: a batch is one loop in C, and only a record that fails costs more: it is decoded once more
+by `schemas/relaxed.py`, which knows what producers write otherwise, and perhaps repaired. Nothing that lies in a
 topic raises here: each record becomes an event or a Rejection with a reason. Where a key is repeated in an object its
 last value counts, as in every common parser (RFC 8259, section 4, leaves it open).
 """
@@ -14,7 +15,8 @@ import orjson
 from schemas import lenient_json
 from schemas.events import Control, Event, FineTuneStatus, Label, Prediction
 from schemas.outputs import Output
-from schemas.rejection import DecodingError, Problem, Rejection, explain, reject
+from schemas.rejection import DecodingError, Problem, ProblemError, Rejection, explain, reject
+from schemas.relaxed import RELAXED_CONTROL, RELAXED_LABEL, RELAXED_PREDICTION, Relaxed
 
 E = TypeVar("E")
 
@@ -43,6 +45,8 @@ class _Wire(NamedTuple, Generic[E]):
     """The fields in which a number that is not finite counts as missing."""
     contradictions: Callable[[list[E]], list[tuple[int, Problem]]]
     """Finds what one field alone cannot tell, in a whole batch."""
+    relaxed: Relaxed[E]
+    """Decodes records that are right in another form."""
 
 
 def decode_predictions(values: Sequence[bytes | None], max_record_bytes: int) -> Decoded[Prediction]:
@@ -153,27 +157,41 @@ def _decode_all(wire: _Wire[E], texts: list[bytes]) -> tuple[list[E], list[tuple
 
 
 class _Mended(NamedTuple, Generic[E]):
-    """An event from a record that was not JSON, and how many features and numbers of vectors were made null."""
+    """An event from a record that the fast way refused, and how many features and numbers of vectors were made null."""
 
     event: E
     replaced: int
 
 
 def _decode_carefully(wire: _Wire[E], text: bytes, error: DecodingError) -> _Mended[E] | Problem:
-    """Repair what can be repaired, else say what is wrong."""
+    """Read what is right in another form, repair what can be repaired, else say what is wrong."""
     if not _may_be_not_finite(text, error):
+        found = _decode_relaxed(wire, text) if isinstance(error, msgspec.ValidationError) else error
+        if not isinstance(found, DecodingError) or not _may_be_not_finite(text, found):
+            return explain(text, found) if isinstance(found, DecodingError) else found
+    return _mend_quickly(wire, text) or _repair(wire, text, error)
+
+
+def _repair(wire: _Wire[E], text: bytes, error: DecodingError) -> _Mended[E] | Problem:
+    repaired = lenient_json.repair(text, wire.missing_allowed)
+    if isinstance(repaired, lenient_json.NotFinite):
+        got = lenient_json.literal(repaired.number)
+        return Problem("not_finite", f"expected a finite number, got {got}", repaired.path)
+    if repaired is None:
         return explain(text, error)
-    if mended := _mend_quickly(wire, text):
-        return mended
-    found = lenient_json.repair(text, wire.missing_allowed)
-    if isinstance(found, lenient_json.NotFinite):
-        return Problem("not_finite", f"expected a finite number, got {lenient_json.literal(found.number)}", found.path)
-    if found is None:
-        return explain(text, error)
+    outcome = _decode_relaxed(wire, repaired.value)
+    if isinstance(outcome, _Mended):
+        return outcome._replace(replaced=repaired.replaced)
+    return outcome if isinstance(outcome, Problem) else explain(repaired.value, outcome)
+
+
+def _decode_relaxed(wire: _Wire[E], text: bytes) -> _Mended[E] | Problem | DecodingError:
     try:
-        return _Mended(wire.decode(found.value), found.replaced)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as other:
-        return explain(found.value, other)
+        return _Mended(wire.relaxed.decode(text), 0)
+    except ProblemError as error:
+        return error.problem
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return error
 
 
 def _mend_quickly(wire: _Wire[E], text: bytes) -> _Mended[E] | None:
@@ -189,7 +207,10 @@ def _mend_quickly(wire: _Wire[E], text: bytes) -> _Mended[E] | None:
     try:
         event = wire.decode(strict)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        outcome = _decode_relaxed(wire, strict)
+        if not isinstance(outcome, _Mended):
+            return None
+        event = outcome.event
     if sum(_nulls(getattr(event, name)) for name in wire.missing_allowed) != strict.count(b"null"):
         return None
     return _Mended(event, text.count(b"NaN"))
@@ -235,6 +256,11 @@ def _control_contradictions(events: list[Control]) -> list[tuple[int, Problem]]:
     return found
 
 
-_PREDICTIONS = _Wire(msgspec.json.Decoder(Prediction).decode, ("features", "embeddings"), _prediction_contradictions)
-_LABELS = _Wire(msgspec.json.Decoder(Label).decode, (), _no_contradictions)
-_CONTROLS: _Wire[Control] = _Wire(msgspec.json.Decoder(Control).decode, (), _control_contradictions)
+_PREDICTIONS = _Wire(
+    msgspec.json.Decoder(Prediction).decode,
+    ("features", "embeddings"),
+    _prediction_contradictions,
+    RELAXED_PREDICTION,
+)
+_LABELS = _Wire(msgspec.json.Decoder(Label).decode, (), _no_contradictions, RELAXED_LABEL)
+_CONTROLS: _Wire[Control] = _Wire(msgspec.json.Decoder(Control).decode, (), _control_contradictions, RELAXED_CONTROL)

@@ -5,11 +5,13 @@ the same words as the codec checks it, and a test holds the two together.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
-from schemas.catalog import PAYLOADS, schema_id
+from schemas.catalog import EVENTS, PAYLOADS, schema_id
+from schemas.instants import EXAMPLE, INSTANT_PATTERN
+from schemas.relaxed import IDENTIFIERS, TIME, TIME_AS_TEXT
 
 Schema = dict[str, Any]
 
@@ -42,6 +44,14 @@ _RULES: Final[dict[str, list[Schema]]] = {
     ],
 }
 
+_INSTANT: Final[Schema] = {"type": "string", "format": "date-time", "pattern": INSTANT_PATTERN, "examples": [EXAMPLE]}
+_INTEGER_NAME: Final[Schema] = {"type": "integer"}
+"""The bound, 128 bits, is beyond the integers that most readers of a schema hold."""
+_SOME_TIME: Final[Schema] = {
+    "anyOf": [{"required": [TIME]}, {"properties": {TIME_AS_TEXT: _INSTANT}, "required": [TIME_AS_TEXT]}]
+}
+_EVENT_NAMES: Final = frozenset(struct.__name__ for event in EVENTS.values() for struct in get_args(event) or (event,))
+
 
 def schema(name: str) -> Schema:
     """Give the JSON Schema of one payload of the catalog, complete in itself. Raises KeyError on other names."""
@@ -68,10 +78,24 @@ def component_schemas(payloads: Iterable[Any], ref_template: str) -> dict[str, S
 
 
 def _enrich(name: str, part: Schema) -> Schema:
-    """Add units to the fields and the rules between them."""
+    """Add units to the fields, the rules between them, and the other forms in which events may be written."""
     properties = {field: _with_unit(field, rule) for field, rule in part.get("properties", {}).items()}
-    rules = {"allOf": _RULES[name]} if name in _RULES else {}
-    return part | {"properties": properties} | rules
+    rules = _RULES.get(name, [])
+    if name in _EVENT_NAMES:
+        properties = {field: _loosened(field, rule) for field, rule in properties.items()}
+        properties[TIME_AS_TEXT] = {"description": f"the event time as a text; read where {TIME} is absent"}
+        part = part | {"required": [field for field in part["required"] if field != TIME]}
+        rules = [*rules, _SOME_TIME]
+    return part | {"properties": properties} | ({"allOf": rules} if rules else {})
+
+
+def _loosened(field: str, rule: Schema) -> Schema:
+    if field != TIME and field not in IDENTIFIERS:
+        return rule
+    other = _INSTANT if field == TIME else _INTEGER_NAME
+    about = {key: rule[key] for key in ("description", "default", "x-unit") if key in rule}
+    forms = rule.get("anyOf") or [{key: part for key, part in rule.items() if key not in about}]
+    return about | {"anyOf": [*forms, other]}
 
 
 def _with_unit(field: str, rule: Schema) -> Schema:

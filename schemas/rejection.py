@@ -46,6 +46,14 @@ class Problem(NamedTuple):
     path: str = "$"
 
 
+class ProblemError(ValueError):
+    """Raised by what reads one field of a record."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """One record that cannot be used: its index in the batch and what is wrong with it."""
 
@@ -56,6 +64,8 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     path: str
     model_id: str | None
     """As the record says, where that is found without parsing; for grouping, not for trust."""
+    prediction_id: str | None = None
+    """Likewise."""
 
 
 _WHERE = re.compile(r" - at `(?:(key)` in `)?(.*)`\Z", re.DOTALL)
@@ -85,8 +95,10 @@ _ITEM_DECODERS: Final[dict[str, msgspec.json.Decoder[object]]] = {
 }
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # A producer puts the model into the first fields; 4 KiB are enough and bound the search.
-_MODEL_ID = re.compile(rb'"model_id"\s{0,8}:\s{0,8}"([^"\\\x00-\x1f]{1,256})"')
-_MODEL_ID_WITHIN = 4096
+_NAME = rb'\s{0,8}:\s{0,8}(?:"([^"\\\x00-\x1f]{1,256})"|(-?[0-9]{1,40})(?=[\s,}]))'
+_MODEL_ID = re.compile(rb'"model_id"' + _NAME)
+_PREDICTION_ID = re.compile(rb'"prediction_id"' + _NAME)
+_NAMES_WITHIN = 4096
 
 
 def reject(index: int, value: bytes | None, problem: Problem) -> Rejection:
@@ -94,16 +106,26 @@ def reject(index: int, value: bytes | None, problem: Problem) -> Rejection:
     message = f"{problem.path}: {problem.message}"
     if len(message) > MAX_MESSAGE_CHARS:
         message = message[: MAX_MESSAGE_CHARS - 1] + "…"
-    return Rejection(index, problem.reason, message, problem.path, None if value is None else find_model_id(value))
+    model_id, prediction_id = (None, None) if value is None else find_names(value)
+    return Rejection(index, problem.reason, message, problem.path, model_id, prediction_id)
 
 
-def find_model_id(value: bytes) -> str | None:
-    """Find the first `model_id` in the record's first 4 KiB without parsing it."""
-    match = _MODEL_ID.search(value, 0, _MODEL_ID_WITHIN)
+def find_names(value: bytes) -> tuple[str | None, str | None]:
+    """Find the first `model_id` and `prediction_id` in the record's first 4 KiB without parsing it."""
+    return _find(_MODEL_ID, value), _find(_PREDICTION_ID, value)
+
+
+def _find(pattern: re.Pattern[bytes], value: bytes) -> str | None:
+    match = pattern.search(value, 0, _NAMES_WITHIN)
     try:
-        return match[1].decode() if match else None
+        return (match[1] or match[2]).decode() if match else None
     except UnicodeDecodeError:
         return None
+
+
+def explain_value(error: msgspec.ValidationError, path: str) -> Problem:
+    """Turn what msgspec raised on the value of one field into a Problem of that field."""
+    return _explained(str(error), path, within_key=False)
 
 
 def explain(value: bytes, error: DecodingError) -> Problem:
@@ -133,8 +155,12 @@ def _explain_validation(value: bytes, text: str) -> Problem:
         return Problem("not_finite", "expected a number that a 64-bit float holds", path)
     if what == "Integer value out of range":
         return Problem("out_of_range", "expected an integer that 64 bits hold", path)
+    return _explained(what, path, within_key=bool(where and where[1]))
+
+
+def _explained(what: str, path: str, *, within_key: bool) -> Problem:
     message = _in_json_words(what)
-    if where and where[1]:
+    if within_key:
         message = f"key: {message}"
     if bound := _BOUND.match(what):
         return Problem("too_many" if bound[1] in ("object", "array") else "out_of_range", message, path)

@@ -7,7 +7,9 @@ import msgspec
 import numpy as np
 
 from schemas.codec import Decoded, decode_controls, decode_labels, decode_predictions
+from schemas.instants import PLAUSIBLE_FROM_MS, PLAUSIBLE_TO_MS, likely_unit
 from schemas.rejection import Problem, Rejection, reject
+from service.core.columns import Bool
 from service.core.intake import Block, Int, Role
 from service.core.settings import CoreSettings
 from service.core.verdicts import reason
@@ -38,7 +40,8 @@ def decode_block(
     """Decode consecutive records of one input.
 
     An event whose time is more than `max_future_ms` ahead of its record's timestamp is rejected: it would push the
-    watermark past all that waits.
+    watermark past all that waits. So is one whose time is plausible in seconds alone: in 1970 if it were milliseconds,
+    of a record that was written after 2000. A clock that counts from 0 and records stamped alike are left alone.
     """
     decoded = _decode(role, values, settings.max_record_bytes)
     times = np.full(len(values), -1, dtype=np.int64)
@@ -53,10 +56,12 @@ def decode_block(
     else:
         times[:] = [event.event_time_ms for event in events]
     ahead = times > timestamps_ms + settings.max_future_ms
-    for index in np.flatnonzero(ahead).tolist():
-        rejection = _in_the_future(events[index], index, int(timestamps_ms[index]), settings.max_future_ms)
-        events[index] = _rejected(rejection, values, settings)
-        times[index] = -1
+    if len(times) and (ahead.any() or int(times.min()) <= PLAUSIBLE_TO_MS // 1000):
+        seconds = _look_like_seconds(times, timestamps_ms, settings.max_future_ms)
+        for index in np.flatnonzero(ahead | seconds).tolist():
+            rejection = _implausible(events[index], index, int(timestamps_ms[index]), settings.max_future_ms)
+            events[index] = _rejected(rejection, values, settings)
+            times[index] = -1
     size = sum(len(value) for value in values if value is not None)
     return Block(offsets, timestamps_ms, times, events, next_position, size)
 
@@ -99,12 +104,24 @@ def _rejected(rejection: Rejection, values: Sequence[bytes | None], settings: Co
     return Rejected(rejection, value[: settings.dead_letter_payload_bytes], len(value))
 
 
-def _in_the_future(event: Any, index: int, timestamp_ms: int, max_future_ms: int) -> Rejection:
+def _look_like_seconds(times: Int, timestamps_ms: Int, max_future_ms: int) -> Bool:
+    """Find the times between 2000 and their records' timestamps if they were seconds, where those are real."""
+    real = (timestamps_ms >= PLAUSIBLE_FROM_MS) & (timestamps_ms < PLAUSIBLE_TO_MS - max_future_ms)
+    return real & (times >= PLAUSIBLE_FROM_MS // 1000) & (times <= (timestamps_ms + max_future_ms) // 1000)
+
+
+def _implausible(event: Any, index: int, timestamp_ms: int, max_future_ms: int) -> Rejection:
+    time_ms, unit = event.event_time_ms, likely_unit(event.event_time_ms)
+    if time_ms > timestamp_ms:
+        message = f"expected at most {max_future_ms} ms after the record's timestamp {timestamp_ms}, got {time_ms}"
+        message += "" if unit is None else f"; {unit}"
+    else:
+        message = f"expected milliseconds since 1970; {unit}, and the record was written at {timestamp_ms}"
     return Rejection(
         index=index,
         reason="out_of_range",
-        message=f"$.event_time_ms: expected at most {max_future_ms} ms after the record's timestamp {timestamp_ms}, "
-        f"got {event.event_time_ms}",
+        message=f"$.event_time_ms: {message}",
         path="$.event_time_ms",
         model_id=event.model_id,
+        prediction_id=getattr(event, "prediction_id", None),
     )

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import inspect as types
 
-from schemas import events, outputs
+from schemas import events, outputs, relaxed
 from schemas.rejection import Reason
 from service.cli.config_docs import reference
 from service.http.metrics import registry_of
@@ -88,7 +88,14 @@ def _field_rows(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str, str]]:
             meaning = meaning or str((kind.extra_json_schema or {}).get("description", ""))
             kind = kind.type
         name = f"**`{field.encode_name}`**" if field.required else f"`{field.encode_name}`"
-        yield name, words(kind), meaning
+        yield name, _forms(field.encode_name, words(kind)) if struct in _INPUTS.values() else words(kind), meaning
+
+
+def _forms(name: str, text: str) -> str:
+    """Add the other forms in which an event's field may be written."""
+    if name == relaxed.TIME:
+        return f"{text}, or text of ISO 8601 with its zone"
+    return text.replace("string", "string or integer") if name in relaxed.IDENTIFIERS else text
 
 
 def words(kind: types.Type) -> str:

@@ -1,6 +1,7 @@
 """Records to break: one valid prediction as plain data, and strategies that damage records."""
 
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from schemas.codec import encode_event
 from tests.strategies import controls, labels, predictions, texts
 
 LIMIT = 1 << 20
+ZONES = (UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-8)))
 
 VALID: dict[str, Any] = {
     "prediction_id": "p-1",
@@ -25,8 +27,14 @@ def record(**changes: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-# No integral floats: 1.0 is an integer to JSON Schema and a number to our decoder.
-fractions = st.floats(allow_nan=False, allow_infinity=False).filter(lambda number: not number.is_integer())
+# Integral floats are integers, to JSON Schema and to the decoder, as far as a float says which.
+fractions = st.floats(allow_nan=False, allow_infinity=False).filter(
+    lambda number: not number.is_integer() or abs(number) <= 2**53
+)
+instants = st.datetimes(min_value=datetime(1970, 1, 2), timezones=st.sampled_from(ZONES)).map(  # noqa: DTZ001
+    lambda moment: moment.isoformat(timespec="milliseconds")
+)
+naive_instants = st.datetimes(min_value=datetime(1970, 1, 2)).map(datetime.isoformat)  # noqa: DTZ001
 leaves = (
     st.none()
     | st.booleans()
@@ -34,6 +42,8 @@ leaves = (
     | fractions
     | texts
     | st.integers(250, 260).map("ß".__mul__)
+    | instants
+    | naive_instants
 )
 json_values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
@@ -49,6 +59,8 @@ def changed(draw: st.DrawFn, events: st.SearchStrategy[Any], values: st.SearchSt
             data[field] = draw(values)
         else:
             del data[field]
+    if draw(st.booleans()):
+        data["event_time"] = draw(values)
     return data
 
 

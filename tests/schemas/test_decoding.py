@@ -96,9 +96,67 @@ def test_a_good_record_among_bad_ones_is_not_touched(data):
         (record(model_id=...), "missing_field", "$.model_id: required, but missing"),
         (record(model_id=""), "out_of_range", "$.model_id: expected string of length >= 1"),
         (record(model_id="m" * 257), "out_of_range", f"$.model_id: expected string of length <= {MAX_ID_CHARS}"),
-        (record(event_time_ms="2025-01-31"), "wrong_type", "$.event_time_ms: expected integer, got string"),
+        (
+            record(event_time_ms="2025-01-31T09:30:00"),
+            "wrong_type",
+            (
+                "$.event_time_ms: expected a time with its zone, as 2026-09-21T10:00:00Z, got '2025-01-31T09:30:00': "
+                "without one it is another moment elsewhere"
+            ),
+        ),
+        (
+            record(event_time_ms="1740000000000"),
+            "wrong_type",
+            "$.event_time_ms: expected a time of ISO 8601 with its zone, as 2026-09-21T10:00:00Z, got '1740000000000'",
+        ),
+        (
+            record(event_time_ms=..., event_time="2025-02-30T09:30:00Z"),
+            "wrong_type",
+            "$.event_time: expected a time that exists, as 2026-09-21T10:00:00Z, got '2025-02-30T09:30:00Z'",
+        ),
+        (
+            record(event_time_ms=..., event_time=1740000000000),
+            "wrong_type",
+            (
+                "$.event_time: expected a time of ISO 8601 with its zone, as 2026-09-21T10:00:00Z, got integer; "
+                "milliseconds belong in event_time_ms"
+            ),
+        ),
+        (record(event_time_ms=...), "missing_field", "$.event_time_ms: required, but missing"),
+        (
+            record(event_time_ms=1790000000.25),
+            "wrong_type",
+            (
+                "$.event_time_ms: expected whole milliseconds, got 1790000000.25; looks like seconds: 1790000000.25 as "
+                "milliseconds is 1970-01-21, as seconds 2026-09-21"
+            ),
+        ),
+        (
+            record(event_time_ms=1_790_000_000_000_000),
+            "out_of_range",
+            (
+                "$.event_time_ms: expected integer <= 253402300799999; looks like microseconds: 1790000000000000 as "
+                "milliseconds is in the year 58,692, as microseconds 2026-09-21"
+            ),
+        ),
+        (
+            record(event_time_ms=1_790_000_000_000_000_000),
+            "out_of_range",
+            (
+                "$.event_time_ms: expected integer <= 253402300799999; looks like nanoseconds: 1790000000000000000 as "
+                "milliseconds is in the year 56,724,811, as nanoseconds 2026-09-21"
+            ),
+        ),
         (record(event_time_ms=-1), "out_of_range", "$.event_time_ms: expected integer >= 0"),
         (record(event_time_ms=10**30), "out_of_range", "$.event_time_ms: expected integer <= 253402300799999"),
+        (record(model_id=True), "wrong_type", "$.model_id: expected string or integer, got boolean"),
+        (record(model_version=1.5), "wrong_type", "$.model_version: expected string or integer, got number"),
+        (
+            record(prediction_id=2.0**60),
+            "wrong_type",
+            "$.prediction_id: expected an integer, got 1.152921504606847e+18, which may be several",
+        ),
+        (record(prediction_id=2**128), "out_of_range", "$.prediction_id: expected integer of at most 128 bits"),
         (record(score=1.5), "out_of_range", "$.score: expected number <= 1.0"),
         (record(sampling_rate=0), "out_of_range", "$.sampling_rate: expected number >= 1e-09"),
         (record(sampling_rate=1e-39), "out_of_range", "$.sampling_rate: expected number >= 1e-09"),
@@ -202,6 +260,44 @@ def test_a_rejected_control_says_what_would_be_right(fields, reason, message):
     value = json.dumps({"model_id": "m", "event_time_ms": 1} | fields).encode()
     (rejection,) = decode_controls([value], LIMIT).rejections
     assert (rejection.reason, rejection.message) == (reason, message)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"event_time_ms": 1_789_984_800_123.0},
+        {"event_time_ms": "2026-09-21T10:00:00.123Z"},
+        {"event_time_ms": "2026-09-21 12:00:00,123999+02"},
+        {"event_time_ms": ..., "event_time": "2026-09-21t04:30:00.1230-0530"},
+        {"event_time": "never read where event_time_ms is"},
+    ],
+)
+def test_an_event_time_may_be_written_in_several_forms(form):
+    assert event_of(record(**({"event_time_ms": 1_789_984_800_123} | form))) == event_of(
+        record(event_time_ms=1_789_984_800_123)
+    )
+
+
+@pytest.mark.parametrize("number", [7, -7, 0, 2**64 - 1, 2**127, 7.0])
+def test_an_identifier_that_is_an_integer_is_the_text_of_it(number):
+    fields = ("prediction_id", "model_id", "model_version", "row_id", "target")
+    text = str(int(number))
+    assert event_of(record(**dict.fromkeys(fields, number))) == event_of(record(**dict.fromkeys(fields, text)))
+
+
+@LAW
+@given(event=predictions(), seed=st.integers(1, 2**60), nan=st.booleans())
+def test_other_forms_and_what_must_be_repaired_may_come_together(event, seed, nan):
+    fields = json.loads(encode_event(event)) | {"prediction_id": seed, "event_time_ms": float(seed % 10**12)}
+    fields["features"] = (event.features or {}) | ({"gone": float("nan")} if nan else {})
+    found = event_of(json.dumps(fields).encode())
+    assert (found.prediction_id, found.event_time_ms) == (str(seed), seed % 10**12)
+    assert found.features == (event.features or {}) | ({"gone": None} if nan else {})
+
+
+def test_other_forms_hide_nothing_else_that_is_wrong():
+    rejection = rejection_of(record(prediction_id=7, score=1.5))
+    assert (rejection.message, rejection.prediction_id) == ("$.score: expected number <= 1.0", "7")
 
 
 def test_a_record_over_the_limit_is_refused_by_its_length_alone():
