@@ -70,6 +70,13 @@ class FeatureContribution(msgspec.Struct, frozen=True, kw_only=True):
     threshold: Threshold
     before: Before = None
     after: After = None
+    beyond: Annotated[
+        bool,
+        Meta(
+            description="whether the statistic of the current window is at its threshold or beyond; false: only the "
+            "evidence of many blocks together says that it moved"
+        ),
+    ] = True
     loss_association: Annotated[
         float | None,
         Meta(

@@ -18,14 +18,15 @@ from detectors.calibration import thresholds
 from detectors.distances import distance
 from detectors.feature_bets import bank_of
 from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest, FeatureTestState, MakeBank
-from detectors.histogram import Counts, HistogramState, ReferenceHistogram
+from detectors.histogram import MISSING, Counts, HistogramState, ReferenceHistogram
 from detectors.protocol import State
 from schemas.outputs import ChangePoint, DriftKind, Evidence, FeatureContribution
 from service.core.columns import Bool, Float
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import Block, BlockStart
-from service.core.inputs.levels import Schema, describe_columns, summarise_drift, usable
+from service.core.inputs.levels import Moved, Schema, describe_columns, summarise_drift, usable
 from service.core.inputs.loss_by_bin import BlockSample, LossByBin
+from service.core.inputs.moves import Move, move_of, swapped
 from service.core.inputs.versions import require_version
 from service.core.inputs.window import BlockWindow, Recovery, RecoveryState, RingState, mask_to_list
 from service.core.settings import FeatureDriftSettings
@@ -37,6 +38,9 @@ THRESHOLD_ALPHA: Final = 0.001
 
 MAX_STARTS: Final = 256
 """Blocks whose first event is remembered; an older change point is given as the oldest of them."""
+
+NAMED: Final = 3
+"""Features named in a summary."""
 
 TOP_FEATURES: Final = 10
 """Features named in one piece of evidence; a person reads no more."""
@@ -171,7 +175,7 @@ class DriftMonitor:
         drifted = drifted & schema.wanted[: len(drifted)]
         new = drifted & ~self._active
         if new.any():
-            return [self._report(block, schema, verdict, new)]
+            return [self._report(block, schema, verdict, new, drifted & self._active)]
         if self._active.any() and self._is_over(counts, ratio):
             return [self._settle(block)]
         return []
@@ -202,13 +206,16 @@ class DriftMonitor:
             resolution=f"the current window agrees with the reference again in all {columns} that had drifted",
         )
 
-    def _report(self, block: Block, schema: Schema, verdict: FeatureDrift, new: Bool) -> Finding:
-        """Tell of columns that drifted; the ones that were known to come in a second piece of evidence."""
+    def _report(self, block: Block, schema: Schema, verdict: FeatureDrift, new: Bool, known: Bool) -> Finding:
+        """Tell of columns that drifted; the ones that were known to, and still do, in a second piece of evidence."""
         ratio = self._statistics(self._window.counts)
+        beyond = ratio[0] >= ratio[1]
+        known = known & beyond
         first = self._evidence(block, schema, verdict, new, ratio)
+        counts = int((new & beyond).sum()), int((new & ~beyond).sum())
         evidence = [first]
-        if self._active.any():
-            evidence.append(self._evidence(block, schema, verdict, self._active, ratio))
+        if known.any():
+            evidence.append(self._evidence(block, schema, verdict, known, ratio))
         assert first.change_point is not None  # noqa: S101  # evidence of drift always has one
         took = self._blocks - self._change_block(verdict, new)
         self._active = self._active | new
@@ -220,9 +227,27 @@ class DriftMonitor:
             subject=self._subject,
             level=Level.DRIFT,
             evidence=tuple(evidence),
-            summary=summarise_drift(first, int(new.sum()), int(self._active.sum())),
+            summary=summarise_drift(self._moved(block, schema, first, counts, counts[0] + int(known.sum())), first),
             change_time_ms=first.change_point.event_time_ms,
         )
+
+    def _moved(self, block: Block, schema: Schema, first: Evidence, new: tuple[int, int], total: int) -> Moved:
+        """Put together what the summary says. `new`: how many columns are new, beyond their threshold and not."""
+        columns = [schema.names.index(feature.feature) for feature in first.features]
+        named = [
+            (schema.names[column], self._move(block, schema, column).clause(schema.names[column]))
+            for column in columns[: min(new[0], NAMED) or NAMED]
+        ]
+        pairs = swapped(self._reference_histogram, usable(block.rows, len(self._active)), columns)
+        return Moved(named, *new, total, [(schema.names[one], schema.names[other]) for one, other in pairs])
+
+    def _move(self, block: Block, schema: Schema, column: int) -> Move:
+        return move_of(self._reference_histogram, schema, block.rows, column, self._before[column])
+
+    @property
+    def _reference_histogram(self) -> ReferenceHistogram:
+        assert self._histogram is not None  # noqa: S101  # a block is judged against one
+        return self._histogram
 
     def _evidence(
         self, block: Block, schema: Schema, verdict: FeatureDrift, columns: Bool, ratio: tuple[Float, Float]
@@ -257,17 +282,18 @@ class DriftMonitor:
     ) -> tuple[FeatureContribution, ...]:
         statistic, threshold = ratio
         ranked = sorted(columns, key=lambda column: (-statistic[column] / threshold[column], column))[:TOP_FEATURES]
-        after = describe_columns(block.rows, schema, ranked)
+        moves = [self._move(block, schema, column) for column in ranked]
         return tuple(
             FeatureContribution(
                 feature=schema.names[column],
                 statistic=float(statistic[column]),
                 threshold=float(threshold[column]),
-                before=self._before[column],
-                after=value,
+                before=move.before,
+                after=move.after,
+                beyond=bool(statistic[column] >= threshold[column]),
                 loss_association=None if association is None else float(association[column]),
             )
-            for column, value in zip(ranked, after, strict=True)
+            for column, move in zip(ranked, moves, strict=True)
         )
 
     def _association(self, block: Block, since: int) -> Float | None:
@@ -306,7 +332,7 @@ class DriftMonitor:
         return statistic / threshold
 
     def drift(self, schema: Schema) -> dict[str, float | None]:
-        """Give per column the distance of the current window divided by its threshold; null before there is one."""
+        """Give per column the distance of the current window divided by its threshold; null where nothing is known."""
         if self._histogram is None:
             return {}
         wanted = mask_to_list(schema.wanted[: len(self._active)])
@@ -314,7 +340,10 @@ class DriftMonitor:
             return {schema.names[column]: None for column in wanted}
         if self._shown is None:
             self._shown = self._ratios(self._window.counts)
-        return {schema.names[column]: float(self._shown[column]) for column in wanted}
+        # A column that had no value in the reference, and has none now, has no distance: 0 would say that it is near.
+        both = self._histogram.counts + self._window.counts
+        known = both[:, :MISSING].sum(axis=1) > 0
+        return {schema.names[column]: float(self._shown[column]) if known[column] else None for column in wanted}
 
     # -- state
 

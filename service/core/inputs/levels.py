@@ -1,11 +1,12 @@
 """What a column holds: its usable values, its mean or its most frequent category, and how to say so."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from schemas.outputs import Evidence
+from service.core.advice import figure
 from service.core.classes import OTHER
 from service.core.columns import Bool, Float
 
@@ -50,6 +51,11 @@ def _describe(values: Float, schema: Schema, column: int) -> float | str | None:
         code = int(codes[np.argmax(counts)])
         name = names[code] if 0 <= code < len(names) else OTHER
         return f"{name} ({int(counts.max()) / values.size:.1%})"
+    return mean_of(values)
+
+
+def mean_of(values: Float) -> float:
+    """Give the mean of finite numbers, shape (n,), n > 0."""
     # Scaled by a power of two, which is exact: the sum of numbers near 1e308 must not overflow.
     scale = 2.0 ** np.ceil(np.log2(values.size))
     return float((values / scale).sum() / values.size * scale)
@@ -62,14 +68,33 @@ def usable(rows: Float, width: int) -> Float:
     return np.where(wrong, np.nan, values) if wrong.any() else values
 
 
-def summarise_drift(evidence: Evidence, new: int, drifted: int) -> str:
-    """Tell a person which columns drifted: `new` of them just now, `drifted` in all."""
-    names = ", ".join(feature.feature for feature in evidence.features[:3])
-    more = f" and {new - 3} more" if new > 3 else ""
-    total = f" ({drifted} in all)" if drifted > new else ""
-    top = evidence.features[0]
-    moved = f": {top.feature} went from {_figure(top.before)} to {_figure(top.after)}"
-    return f"{names}{more} moved away from the reference{total}{moved}{_costs(evidence)}"
+class Moved(NamedTuple):
+    """Columns of one finding, for its summary."""
+
+    named: Sequence[tuple[str, str]]
+    """(name, a clause on how it moved) of the furthest: of those beyond their threshold, or of all where none is."""
+    beyond: int
+    """New ones whose current window is beyond its threshold."""
+    slight: int
+    """New ones of which only the evidence of many blocks together is beyond."""
+    total: int
+    """All that are beyond now, the new ones included."""
+    swapped: Sequence[tuple[str, str]] = ()
+
+
+def summarise_drift(moved: Moved, evidence: Evidence) -> str:
+    """Tell a person which columns drifted and how. Only what is beyond its threshold is counted as moved."""
+    names = ", ".join(name for name, _ in moved.named)
+    left = (moved.beyond or moved.slight) - len(moved.named)
+    more = f" and {left} more" if left > 0 else ""
+    if moved.beyond:
+        what = "moved away from the reference"
+        what += f" ({moved.total} in all)" if moved.total > moved.beyond else ""
+        what += f", {moved.slight} more a little" if moved.slight else ""
+    else:
+        what = "moved a little away from the reference, within the threshold of one window but lastingly"
+    how = [clause for _, clause in moved.named] + [f"{one} and {other} look swapped" for one, other in moved.swapped]
+    return f"{names}{more} {what}: {'; '.join(how)}{_costs(evidence)}"
 
 
 def _costs(evidence: Evidence) -> str:
@@ -82,7 +107,6 @@ def _costs(evidence: Evidence) -> str:
     return f"; the move of {name} alone would change the mean loss by {change:+.2g}"
 
 
-def _figure(value: float | str | None) -> str:
-    if value is None:
-        return "no value"
-    return value if isinstance(value, str) else f"{value:.4g}"
+def level(value: float | str | None) -> str:
+    """Write a level short."""
+    return "no value" if value is None else figure(value)
