@@ -1,7 +1,7 @@
 """The commands and their options. What they do is imported when they run: `tidegauge --help` must answer at once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from service.cli.replay import replay, replay_task
 from service.cli.signals import run_until_sigterm
 from service.cli.state_command import state_app
 from service.cli.sweep import sweep, sweep_part
+
+if TYPE_CHECKING:
+    from service.config import Config
 
 app = typer.Typer(
     help="Watches machine-learning models in production through their event streams: joins predictions with late "
@@ -135,8 +138,17 @@ def schema(
 
 
 @config_app.command("check")
-def config_check(file: Annotated[Path, typer.Argument(help="The YAML file.")]) -> None:
-    """Say whether a configuration can be used, and if not, where it is wrong."""
+def config_check(
+    file: Annotated[Path, typer.Argument(help="The YAML file.")],
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Also try the log: brokers, topics, codecs, rights, clock.")
+    ] = False,
+) -> None:
+    """Say whether a configuration can be used, and if not, where it is wrong.
+
+    With --connect each thing that was tried is one line, ok or what to mend; the exit code is 1 where one is not ok.
+    Nothing is created, written or fenced.
+    """
     with plain_errors():
         from service.cli.profile_summary import reference_lines  # noqa: PLC0415
         from service.config import load_config  # noqa: PLC0415
@@ -146,6 +158,28 @@ def config_check(file: Annotated[Path, typer.Argument(help="The YAML file.")]) -
         typer.echo(f"{file}: fine; carrier {settings.log.carrier}, {models} models with a profile of their own")
         for line in reference_lines(settings):
             typer.echo(line)
+        if connect and not _show_connection(settings):
+            raise typer.Exit(1)
+
+
+def _show_connection(settings: "Config") -> bool:
+    """Print what was tried; say whether all of it is well."""
+    import asyncio  # noqa: PLC0415
+    import os  # noqa: PLC0415
+
+    from service.cli.connect_check import check_connection  # noqa: PLC0415
+    from service.config import redaction  # noqa: PLC0415
+
+    hidden = redaction(settings)
+
+    async def show() -> bool:
+        well = True
+        async for finding in check_connection(settings, os.environ):
+            typer.echo(hidden.text(f"{'ok' if finding.good else 'MEND':4} {finding.what}: {finding.told}"))
+            well = well and finding.good
+        return well
+
+    return asyncio.run(show())
 
 
 @config_app.command("example")

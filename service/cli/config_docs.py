@@ -33,7 +33,9 @@ secrets stay out of the file. A model without a section of its own under `core.m
 says.
 
 `tidegauge config example` prints a file with every field at its default, and `tidegauge config check FILE` says what is
-wrong with yours. This page is made by `tidegauge config reference`.
+wrong with yours, in one line with path and line number; with `--connect` it also tries the log. A key that stands
+twice, two topics of one name, and aliases that would expand beyond 500,000 values are errors. This page is made by
+`tidegauge config reference`.
 """
 
 

@@ -11,6 +11,7 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import create_conn
 
 from service.eventlog.errors import AccessDeniedError, FencedError, LogError, TopicError, UnavailableError
+from service.eventlog.kafka.probe import contradiction, probe
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 
 DENIED = (
@@ -102,12 +103,28 @@ async def why_not_connected(settings: KafkaSettings, secrets: KafkaSecrets) -> L
         try:
             connection = await create_conn(host.strip("[]"), int(port), **options)
         except (*BROKER_ERRORS, TimeoutError) as error:
-            reasons.append(in_our_words(error, f"connecting to {server}"))
-        else:
+            reasons.append(await _explained(error, server, settings))
+        else:  # a connection that is merely open says nothing yet
             connection.close()
-            reasons.append(UnavailableError(f"connecting to {server}: refused a moment ago, accepted now"))
+            lost = UnavailableError(f"connecting to {server}: refused a moment ago, accepted now")
+            reasons.append(await _explained(lost, server, settings))
     denied = [reason for reason in reasons if isinstance(reason, AccessDeniedError)]
     return AccessDeniedError(str(denied[0])) if denied else UnavailableError("; ".join(map(str, reasons)))
+
+
+async def _explained(error: BaseException, server: str, settings: KafkaSettings) -> LogError:
+    """Say why a server did not let us in: what the client library saw, or what a look at the listener shows."""
+    seen = error if isinstance(error, LogError) else in_our_words(error, f"connecting to {server}")
+    try:
+        wrong = contradiction(settings, server, await probe(server))
+    except OSError:
+        return seen  # nobody listens there
+    if wrong is not None:
+        return AccessDeniedError(wrong)
+    if isinstance(error, (kafka_errors.AuthenticationFailedError, kafka_errors.SaslAuthenticationFailed)):
+        who = f"the user {settings.sasl_username!r} or the password" if settings.sasl_username else "the token"
+        return AccessDeniedError(f"{server} refuses {who} ({settings.sasl_mechanism}): authentication failed ({seen})")
+    return seen
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from service.eventlog.errors import TopicError
 from service.eventlog.kafka.client import bounded
 from service.eventlog.kafka.membership import KafkaMembership
 from service.eventlog.kafka.reader import KafkaReader, close_consumer, new_consumer, open_reader
+from service.eventlog.kafka.rights import Rights
 from service.eventlog.kafka.topics import Topics
 from service.eventlog.kafka.writer import KafkaAppender, KafkaWriter, open_writer
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
@@ -88,6 +89,14 @@ class KafkaLog:
     async def group_positions(self, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Give the offsets that a group committed."""
         return await self._topics.group_positions(group, partitions)
+
+    async def rights(self, topics: Sequence[str], group: str) -> Rights:
+        """Ask what this user may do with topics, the cluster and a group, without doing it."""
+        return await self._topics.rights(topics, group)
+
+    async def topic_settings(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Give the settings of topics by name, as the broker writes them; without those that we may not see."""
+        return await self._topics.settings(topics)
 
     async def close(self) -> None:
         """Close what was opened here. Memberships end with their own `async with`."""

@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition as KafkaTopicPartition
 
 from service.eventlog.errors import TopicError
 from service.eventlog.kafka.client import bounded, connection_options, why_not_connected
+from service.eventlog.kafka.rights import Rights, ask_rights, ask_settings
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import TopicPartition, TopicSpec
 from service.eventlog.records import DEFAULT_MAX_MESSAGE_BYTES
@@ -90,6 +91,16 @@ class Topics:
         async with bounded(self._settings.request_timeout_ms, f"asking for the positions of group {group}"):
             answer = await self._committed(group, wanted)
         return {TopicPartition(*where): found.offset for where, found in answer.items() if found.offset >= 0}
+
+    async def rights(self, topics: Sequence[str], group: str) -> Rights:
+        """Ask what this user may do with topics, the cluster and a group, without doing it."""
+        async with bounded(self._settings.request_timeout_ms, "asking for rights"):
+            return await ask_rights(await self._client(), topics, group)
+
+    async def settings(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Ask how topics are set. Those whose settings we may not see are left out."""
+        async with bounded(self._settings.request_timeout_ms, "asking for topic settings"):
+            return await ask_settings(await self._client(), topics)
 
     async def close(self) -> None:
         """Close the connection."""
