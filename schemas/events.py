@@ -72,7 +72,14 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     ] = None
     row_id: RowId = None
     target: Target = None
-    score: Annotated[Probability | None, Meta(description="probability of the positive class")] = None
+    score: Annotated[Probability | None, Meta(description="probability of the class that score_class names")] = None
+    score_class: Annotated[
+        Scalar | None,
+        Meta(
+            description="the class that score speaks of: always the same one, or the one that was answered; null: "
+            "positive_label of the profile, else found out from the answers"
+        ),
+    ] = None
     probabilities: Annotated[
         Annotated[dict[ClassName, Probability], Meta(max_length=MAX_CLASSES)] | None,
         Meta(description="class name to probability"),

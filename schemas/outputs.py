@@ -224,6 +224,21 @@ class MetricSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: Quantiles = {}
     throughput_per_second: Annotated[float | None, Meta(description="predictions per second of event time")] = None
     error_rate: Annotated[float | None, Meta(description="failed calls divided by calls, 0 to 1")] = None
+    problem: Annotated[
+        Literal["binary", "multiclass", "regression"] | None,
+        Meta(description="what the model is taken to solve; null while its first answers do not tell"),
+    ] = None
+    positive_class: Annotated[
+        str | None, Meta(description="binary: the class that precision, recall, f1 and average_precision are of")
+    ] = None
+    score_class: Annotated[
+        str | None,
+        Meta(
+            description="binary: the class that scores are read as the probability of; (answer): of the class that was "
+            "answered; null without scores, or while nothing tells"
+        ),
+    ] = None
+    score_class_reason: Annotated[str | None, Meta(description="who says so, or what in the answers shows it")] = None
     windows: Annotated[tuple[WindowMetrics, ...], Meta(description="metrics over each configured window")] = ()
     detectors: Annotated[
         dict[str, dict[str, float | None]], Meta(description="detector to statistic, threshold, level")

@@ -30,7 +30,17 @@ ModelVersion = Annotated[
 ]
 PredictionId = Annotated[str | None, _column("--prediction-id", "Join key; else the number of the row, from 0.")]
 PredictionColumn = Annotated[str | None, _column("--prediction", "What the model answered.")]
-Score = Annotated[str | None, _column("--score", "Probability of the positive class.")]
+Score = Annotated[str | None, _column("--score", "Probability of the class that --score-class names.")]
+ScoreClass = Annotated[
+    str | None,
+    typer.Option(
+        "--score-class",
+        metavar="CLASS|@COL",
+        help="Of which class --score is the probability: a class, or the column of the answers where it is the "
+        "confidence in them; else it is found out.",
+        rich_help_panel=MAPPING,
+    ),
+]
 LabelColumn = Annotated[str | None, _column("--label", "The truth; an empty cell is no label.")]
 Features = Annotated[str | None, _column("--features", "COL,COL,...; else all columns that are nothing else.")]
 Exclude = Annotated[str | None, _column("--exclude", "COL,COL,... that are no features.")]
@@ -79,6 +89,7 @@ def produce(
     prediction_id: PredictionId = None,
     prediction: PredictionColumn = None,
     score: Score = None,
+    score_class: ScoreClass = None,
     label: LabelColumn = None,
     features: Features = None,
     exclude: Exclude = None,
@@ -130,9 +141,19 @@ def _request(given: dict[str, Any], max_future_ms: int) -> "ProduceRequest":
         start_ms = 0 if start is None else read_time("ms" if start.isdecimal() else "iso")(start)
     except ValueError as error:
         raise UsageError(f"--start {start}: expected ISO 8601 or milliseconds since 1970") from error
-    same = ("model_id", "model_version", "prediction_id", "prediction", "score", "label", "latency", "time")
+    same = (
+        "model_id",
+        "model_version",
+        "prediction_id",
+        "prediction",
+        "score",
+        "score_class",
+        "label",
+        "latency",
+        "time",
+    )
     mapping = ColumnMapping(
-        **{name: given[name] for name in (*same, "time_unit", "step_ms")},
+        **{name: given[name] for name in (*same, "time", "time_unit", "step_ms")},
         start_ms=start_ms,
         features=None if given["features"] is None else _names(given["features"]),
         exclude=_names(given["exclude"]),

@@ -74,6 +74,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "prediction_id": (file.PredictionId, None),
     "prediction": (file.PredictionColumn, None),
     "score": (file.Score, None),
+    "score_class": (file.ScoreClass, None),
     "label": (file.LabelColumn, None),
     "features": (file.Features, None),
     "exclude": (file.Exclude, None),

@@ -60,9 +60,19 @@ def file_request(given: Given) -> FileRequest:
         raise UsageError("--label-delay-events and --label-delay-ms exclude each other")
     if len(given["delimiter"]) != 1:
         raise UsageError(f"--delimiter {given['delimiter']!r}: expected one character")
-    same = ("model_id", "model_version", "prediction_id", "prediction", "score", "label", "latency", "time")
+    same = (
+        "model_id",
+        "model_version",
+        "prediction_id",
+        "prediction",
+        "score",
+        "score_class",
+        "label",
+        "latency",
+        "time",
+    )
     mapping = ColumnMapping(
-        **{name: given[name] for name in (*same, "time_unit", "step_ms")},
+        **{name: given[name] for name in (*same, "time", "time_unit", "step_ms")},
         start_ms=_start_ms(given["start"]),
         features=None if given["features"] is None else _names(given["features"]),
         exclude=_names(given["exclude"]),

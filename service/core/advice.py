@@ -13,6 +13,8 @@ from service.core.findings import Finding
 LIMIT_SUBJECT = "max_incidents"
 """Subject of the operational incident that says: causes are no longer tracked, the bound of incidents is reached."""
 MODELS_SUBJECT = "max_models"
+SCORE_SUBJECT = "score_class"
+"""Subject of the operational incident that says: scores speak of another class than they are read as."""
 UNPREDICTED_SUBJECT = "max_unpredicted_models"
 """Subject of the operational incident that says: events of further models and versions are dead letters."""
 FINE_TUNING_SUBJECT = "fine_tuning"
@@ -62,6 +64,8 @@ def alertname(kind: DriftKind, subject: str) -> str:
         return "ModelFineTuningExhausted"
     if kind == "operational" and subject == QUARANTINE_SUBJECT:
         return "ModelQuarantined"
+    if kind == "operational" and subject == SCORE_SUBJECT:
+        return "ModelScoresMisread"
     return _ALERTNAMES[kind]
 
 
@@ -217,6 +221,11 @@ _FIXED: dict[str, str] = {
         "Labels of models without a prediction wait for one, and have taken all the room there is; those of further "
         "models are dead letters (too_many) until their first prediction. Models with predictions are not touched. "
         "Find out who sends labels of models that do not exist, or whose predictions go to another partition."
+    ),
+    SCORE_SUBJECT: (
+        "AUC, average precision, log loss, Brier score and the estimates are wrong as long as scores are read so. Say "
+        "of which class they speak: score_class in the events (or produce --score-class), or positive_label in the "
+        "model's profile; without either, reset the model's monitors and it is found out anew."
     ),
     "operational": (
         "A limit keeps memory bounded: what is beyond it is counted and not watched. Find out whether the input is "

@@ -23,7 +23,7 @@ PREDICTION_ROW = np.dtype(
         ("offset", "<i8"),
         ("time_ms", "<i8"),
         ("value", "<f8"),  # class code or number; NaN where the serving call failed
-        ("score", "<f8"),  # NaN where absent
+        ("score", "<f8"),  # NaN where absent; a minus sign: of the other class than the model's scores speak of
         ("weight", "<f4"),  # 1 / sampling_rate
     ]
 )  # 44 bytes

@@ -37,9 +37,22 @@ def with_outcome_time(monitors: Any) -> Any:
     return monitors
 
 
+def with_models_described(task: Any) -> Any:
+    """Let fields of a model have names; nobody has said yet of which class its scores speak."""
+    names = ("model_id", "problem", "classes", "overflowed", "segments")
+    unsaid = {"scores": {"said": None, "style": None}}
+    task["roster"]["models"] = [dict(zip(names, model, strict=True)) | unsaid for model in task["roster"]["models"]]
+    return task
+
+
+def with_meaning(version: Any) -> Any:
+    """Of which class scores speak is found out from the answers that are kept."""
+    return version | {"meaning": {"decided": None, "told": []}}
+
+
 MIGRATIONS: Final[Migrations] = {
-    ("task", 1): composed(with_quarantine),
+    ("task", 1): composed(with_quarantine, with_models_described),
     ("model", 1): composed(with_outcome_time),
-    ("version", 1): composed(with_outcome_time),
+    ("version", 1): composed(with_outcome_time, with_meaning),
 }
 """As `("version", 1): composed(with_target, with_clock)`."""

@@ -262,6 +262,8 @@ class ModelMonitor:
             self._advance(version, finding, out)
         for finding in version.judge_limits(snapshot.limits, at.sequence, at.time_ms):
             self._advance(version, finding, out)
+        for finding in version.judge_meaning(at.sequence, at.time_ms):
+            self._advance(version, finding, out)
 
     # ----------------------------------------------------------------------------------------- commands
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from schemas.events import Control, Label, Prediction, Scalar
-from service.core.classes import UNSEEN
+from service.core.classes import UNSEEN, class_name
 from service.core.columns import Bool, Cells, Float, Int
 from service.core.dead_letters import UseReason, from_event, from_rejected
 from service.core.decode import Rejected
@@ -126,8 +126,10 @@ def _prediction_batch(rows: "_Rows", places: Int, values: Float, error: Bool, ro
     score: Float = np.array([event.score for event in events], dtype=np.float64)
     stated = np.full(len(events), np.nan)
     if any(event.probabilities is not None for event in events):
-        _add_scores(events, places, score, roster)
+        _add_scores(events, rows.sequence, places, score, roster)
         _state(events, places, values, stated, roster)
+    elif any(event.score_class is not None for event in events):
+        _add_scores(events, rows.sequence, places, score, roster)
     return PredictionBatch(
         *rows,
         place=places,
@@ -153,14 +155,19 @@ def _segments(events: list[Prediction], places: Int, roster: Roster) -> Int:
     return codes
 
 
-def _add_scores(events: list[Prediction], places: Int, score: Float, roster: Roster) -> None:
-    """Take the score of a binary model from its two probabilities, where it gives those alone."""
+def _add_scores(events: list[Prediction], sequence: Int, places: Int, score: Float, roster: Roster) -> None:
+    """Say of which class scores speak, and take those of binary models that give their two probabilities alone."""
     for row, event in enumerate(events):
-        if event.probabilities is not None and event.score is None and len(event.probabilities) == 2:
+        said = roster.model_of(int(places[row])).scores
+        if event.score is not None and event.score_class is not None:
+            name, answered = class_name(event.score_class), event.prediction
+            turns = said.turns(name, None if answered is None else class_name(answered), int(sequence[row]))
+            score[row] = -event.score if turns else event.score
+        elif event.score is None and event.probabilities is not None and len(event.probabilities) == 2:
             # Of the event's own two names: which names the model has by now would depend on where batches were cut.
-            configured = roster.model_of(int(places[row])).profile.positive_label
-            positive = positive_class(sorted(event.probabilities), configured)
+            positive = said.name or positive_class(sorted(event.probabilities))
             if positive in event.probabilities:
+                said.turns(positive, None, int(sequence[row]))
                 score[row] = event.probabilities[positive]
 
 
@@ -324,7 +331,7 @@ def _register(
         _Met(int(labels.sequence[row]), label_models[row], truths[row], codes, row, None)
         for row in np.flatnonzero(codes == UNSEEN).tolist()
     ]
-    names_met = _names_met(predictions, prediction_models)
+    names_met = [*_names_met(predictions, prediction_models), *_classes_said(predictions, prediction_models)]
     for met in values_met:
         met.model.table.begin_step()
     # A prediction's own answer comes before the other classes that it names: the sort is stable.
@@ -372,4 +379,13 @@ def _names_met(predictions: _Rows, models: list[Model]) -> list[_Named]:
         _Named(int(predictions.sequence[row]), models[row], event.probabilities)
         for row, event in enumerate(predictions.events)
         if event.probabilities is not None and not event.probabilities.keys() <= models[row].table.keys()
+    ]
+
+
+def _classes_said(predictions: _Rows, models: list[Model]) -> list[_Named]:
+    """Find the predictions whose score speaks of a class that was never an answer or a label."""
+    return [
+        _Named(int(predictions.sequence[row]), models[row], (class_name(event.score_class),))
+        for row, event in enumerate(predictions.events)
+        if event.score_class is not None and event.score_class not in models[row].table
     ]

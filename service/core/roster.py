@@ -5,6 +5,7 @@ from typing import NamedTuple, TypedDict
 from schemas.events import Label, Prediction, Scalar
 from service.core.classes import ClassTable, NumberTable
 from service.core.metrics.catalogue import ResolvedProblem
+from service.core.said import SaidScores, SaidScoresState
 from service.core.segments import SegmentTable, SegmentTableState
 from service.core.settings import CoreSettings, ModelProfile, Problem
 
@@ -33,6 +34,7 @@ class Model:
         self._regression_since = -1
         """Number of the record that told that it is a regression, if one did."""
         self.segments = SegmentTable(profile.segments, profile.max_segment_values)
+        self.scores = SaidScores(profile.positive_label)
 
     def is_regression_before(self, sequence: int) -> bool:
         """Whether it was known to be a regression before the record with this number."""
@@ -51,9 +53,23 @@ class Model:
             self._regression_since = sequence
             self.table = self._make_table([], 0)
 
-    def restore_table(self, names: list[str], overflowed: int) -> None:
-        """Take over the class names of a snapshot."""
-        self.table = self._make_table(names, overflowed)
+    def snapshot(self) -> "ModelState":
+        """Give it as plain data."""
+        return {
+            "model_id": self.model_id,
+            "problem": self.problem,
+            "classes": list(self.table.names),
+            "overflowed": self.table.overflowed,
+            "segments": self.segments.snapshot(),
+            "scores": self.scores.snapshot(),
+        }
+
+    def restore(self, state: "ModelState") -> None:
+        """Take over a snapshot."""
+        self.problem = state["problem"]
+        self.table = self._make_table(state["classes"], state["overflowed"])
+        self.segments.restore(state["segments"])
+        self.scores.restore(state["scores"])
 
     def _make_table(self, names: list[str], overflowed: int) -> ClassTable | NumberTable:
         if self.problem == "regression":
@@ -61,11 +77,23 @@ class Model:
         return ClassTable(self.profile.performance.max_classes, names, overflowed)
 
 
+class ModelState(TypedDict):
+    """The snapshot of a Model."""
+
+    model_id: str
+    problem: Problem
+    classes: list[str]
+    """In the order of their codes."""
+    overflowed: int
+    """Values of classes beyond the limit."""
+    segments: SegmentTableState
+    scores: SaidScoresState
+
+
 class RosterState(TypedDict):
     """The snapshot of a Roster."""
 
-    models: list[tuple[str, Problem, list[str], int, SegmentTableState]]
-    """Name, problem, classes in the order of their codes, classes beyond the limit, segments."""
+    models: list[ModelState]
     versions: list[tuple[str, str]]
     refused_total: int
     first_refused: int | None
@@ -158,16 +186,7 @@ class Roster:
     def snapshot(self) -> RosterState:
         """Give names and tables as plain data."""
         return {
-            "models": [
-                (
-                    model.model_id,
-                    model.problem,
-                    list(model.table.names),
-                    model.table.overflowed,
-                    model.segments.snapshot(),
-                )
-                for model in self.models
-            ],
+            "models": [model.snapshot() for model in self.models],
             "versions": [(key.model_id, key.model_version) for key in self.versions],
             "refused_total": self.refused_total,
             "first_refused": self.first_refused,
@@ -179,11 +198,9 @@ class Roster:
         self.refused_total = state["refused_total"]
         self.first_refused = state["first_refused"]
         self.first_label_refused = state["first_label_refused"]
-        for place, (model_id, problem, names, overflowed, segments) in enumerate(state["models"]):
-            self._model_places[model_id] = place
-            self.models.append(Model(model_id, place, self._settings.profile(model_id), problem))
-            self.models[-1].restore_table(names, overflowed)
-            self.models[-1].segments.restore(segments)
+        for model in state["models"]:
+            self._add_model(model["model_id"], -1)
+            self.models[-1].restore(model)
         for place, (model_id, version) in enumerate(state["versions"]):
             key = VersionKey(model_id, version)
             self._version_places[key] = place

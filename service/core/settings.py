@@ -298,7 +298,8 @@ class ModelProfile(Settings, frozen=True):
     positive_label: Annotated[
         str | None,
         Meta(
-            description="binary: the class that score speaks of; null: the greater of the two names, as in scikit-learn"
+            description="binary: the positive class, of which score speaks; null: the one that score_class of the "
+            "events says, else found out from the answers, else the greater of the two names, as in scikit-learn"
         ),
     ] = None
     segments: Annotated[

@@ -1,6 +1,7 @@
 """Everything that is watched of one model version."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from service.core.layout import inside
 from service.core.limits import limit_finding
 from service.core.loss import LossMonitor
 from service.core.loss_feed import LossFeed
+from service.core.meaning import Meaning
 from service.core.metrics import (
     OutcomeWindow,
     PerformanceEstimate,
     QuantileHistogram,
     loss,
-    positive_class,
     window_metrics,
 )
 from service.core.metrics.recent import RecentPredictions
@@ -64,6 +65,7 @@ class VersionMonitor:
         self._label_delay = QuantileHistogram()
         self._delays: list[Int] = []
         """Delays that are not in the histogram yet: it counts a thousand as fast as one."""
+        self.meaning = Meaning(model)
         self._breached: set[str] = set()
         self._limits_told: set[str] = set()
         self._newest: Int = np.empty(0, dtype=np.int64)
@@ -173,6 +175,7 @@ class VersionMonitor:
         self.latency.reset()
         self.estimate.reset()
         self.loss.reset(self.window.total)
+        self.meaning.reset()
         self._breached.clear()
         self._limits_told.clear()
 
@@ -192,10 +195,10 @@ class VersionMonitor:
     def _metrics(self, window: OutcomeWindow, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
         """Compute the rolling metrics of a window at a moment of event time, before the record with this number."""
         names = self._model.table.names_before(sequence)
-        problem = "regression" if self._is_regression else self._model.classification(len(names))
-        positive = positive_class(names, self._profile.positive_label) if problem == "binary" else None
+        problem = self.meaning.problem(sequence, regression=self._is_regression)
+        reading = self.meaning.reading(self.estimate, sequence)
         return tuple(
-            window_metrics(problem, settings.name, window.select(settings, now_ms), names, positive)
+            window_metrics(problem, settings.name, window.select(settings, now_ms), names, reading)
             for settings in self._profile.performance.windows
         )
 
@@ -205,8 +208,12 @@ class VersionMonitor:
         if self._is_regression:
             return windows
         names = self._model.table.names_before(sequence)
-        problem = self._model.classification(len(names))
-        return self.estimate.add_to(windows, now_ms, problem, names, self._profile.positive_label)
+        problem = self.meaning.problem(sequence, regression=False)
+        reading = self.meaning.reading(self.estimate, sequence)
+        return self.estimate.add_to(windows, now_ms, problem, names, reading)
+
+    def _described(self, sequence: int) -> dict[str, Any]:
+        return self.meaning.described(self.estimate, sequence, regression=self._is_regression)
 
     def tell_segments(self, now_ms: int, sequence: int) -> Iterator[MetricSnapshot]:
         """Describe the performance by segment."""
@@ -219,12 +226,14 @@ class VersionMonitor:
                 event_time_ms=now_ms,
                 predictions_total=0,
                 outcomes_total=window.total,
+                **self._described(sequence),
                 windows=self._metrics(window, now_ms, sequence),
             )
 
     def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
         """Describe the version at a moment of event time, before the record with this number; begin a new interval."""
         self._learn_problem(sequence)
+        self.meaning.decide(self.estimate, sequence)
         snapshot = self.describe(now_ms, sequence)
         self._label_delay.reset()
         self.latency.begin_interval()
@@ -256,6 +265,7 @@ class VersionMonitor:
             latency_ms=self.latency.percentiles(),
             throughput_per_second=self._interval_predictions / seconds if seconds else None,
             error_rate=self._interval_errors / self._interval_predictions if self._interval_predictions else None,
+            **self._described(sequence),
             windows=self._told(now_ms, sequence),
             detectors=self.loss.verdicts(),
             drift=self.features.drift()
@@ -280,6 +290,10 @@ class VersionMonitor:
         for name in sorted(hits.keys() - self._limits_told):
             self._limits_told.add(name)
             yield limit_finding(name, hits[name], sequence, now_ms)
+
+    def judge_meaning(self, sequence: int, now_ms: int) -> Iterator[Finding]:
+        """Tell, once each until a reset, what in the data contradicts what it is taken to mean."""
+        return self.meaning.judge(self.estimate, sequence, now_ms, regression=self._is_regression)
 
     def judge_rules(self, windows: tuple[WindowMetrics, ...], sequence: int, now_ms: int) -> Iterator[Finding]:
         """Hold the rolling metrics against the performance rules; give what changed."""
@@ -330,6 +344,7 @@ class VersionMonitor:
             "label_delay": self._label_delay.snapshot(),
             "breached": sorted(self._breached),
             "limits_told": sorted(self._limits_told),
+            "meaning": self.meaning.snapshot(),
             "interval": (self._interval_start_ms, self._interval_predictions, self._interval_errors),
         }
 
@@ -372,6 +387,7 @@ class VersionMonitor:
             self._label_delay.restore(state["label_delay"])
         self._breached = set(state["breached"])
         self._limits_told = set(state["limits_told"])
+        self.meaning.restore(state["meaning"])
         self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]
 
 

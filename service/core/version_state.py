@@ -7,6 +7,7 @@ from service.core.inputs.feature_monitor import FeaturesState
 from service.core.inputs.latency import LatencyState
 from service.core.inputs.value_monitor import ValueState
 from service.core.loss import LossState
+from service.core.meaning import MeaningState
 from service.core.metrics.estimate import EstimateState
 from service.core.metrics.quantiles import QuantileState
 from service.core.metrics.window import WindowState
@@ -31,6 +32,7 @@ class VersionState(TypedDict):
     label_delay: QuantileState
     breached: list[str]
     limits_told: list[str]
+    meaning: MeaningState
     interval: tuple[int | None, int, int]
 
 

@@ -30,7 +30,15 @@ class ColumnMapping(msgspec.Struct, frozen=True, kw_only=True):
     model_version: Annotated[str, Meta(min_length=1, description="the version's name, or @column")] = "1"
     prediction_id: Annotated[str | None, Meta(description="column; null: the number of the row")] = None
     prediction: Annotated[str | None, Meta(description="column; null: no predictions")] = None
-    score: Annotated[str | None, Meta(description="column of the probability of the positive class")] = None
+    score: Annotated[str | None, Meta(description="column of a probability, see score_class")] = None
+    score_class: Annotated[
+        str | None,
+        Meta(
+            min_length=1,
+            description="the class whose probability score is, or @column: of the answers, for the confidence in them; "
+            "null: positive_label of the profile, else found out from the answers",
+        ),
+    ] = None
     label: Annotated[str | None, Meta(description="column; null: no labels; an empty cell: not labelled")] = None
     time: Annotated[str | None, Meta(description="column of the event time; null: start_ms + row * step_ms")] = None
     time_unit: TimeUnit = "ms"
@@ -47,7 +55,7 @@ class ColumnMapping(msgspec.Struct, frozen=True, kw_only=True):
     def columns(self) -> tuple[str, ...]:
         """Give all columns that the mapping names, and that a file therefore must have."""
         single = (self.prediction_id, self.prediction, self.score, self.label, self.time, self.latency)
-        constant = (column_of(self.model_id), column_of(self.model_version))
+        constant = (column_of(self.model_id), column_of(self.model_version), column_of(self.score_class or ""))
         named = (*single, *constant, *self.segments, *self.embeddings, *self.exclude, *(self.features or ()))
         return tuple(name for name in named if name is not None)
 
@@ -128,11 +136,19 @@ class RowMapper:
             event_time_ms=time_ms,
             prediction=answer,
             score=None if mapping.score is None else self._number(cells, mapping.score),
+            score_class=self._score_class(cells),
             features=self._features(cells),
             embeddings=self._embeddings(cells) if mapping.embeddings else None,
             segments=self._segments(cells) if mapping.segments else None,
             latency_ms=None if mapping.latency is None else self._number(cells, mapping.latency),
         )
+
+    def _score_class(self, cells: Mapping[str, Cell]) -> Any:
+        said = self._mapping.score_class
+        if said is None or self._mapping.score is None or self._cell(cells, self._mapping.score) is None:
+            return None
+        column = column_of(said)
+        return constant_of(said) if column is None else self._cell(cells, column)
 
     def _features(self, cells: Mapping[str, Cell]) -> dict[str, Any] | None:
         chosen, value, taken = self._mapping.features, self._value, self._taken

@@ -94,6 +94,7 @@ class TableMapper:
             "event_time_ms": times_ms,
             "prediction": self._column(table, mapping.prediction),
             "score": self._column(table, mapping.score),
+            "score_class": self._score_class(table),
             "latency_ms": self._column(table, mapping.latency),
             "segments": self._segments(table),
         }
@@ -102,22 +103,29 @@ class TableMapper:
         checked = [
             nothing if column is None else msgspec.convert(column, _PREDICTION[name]) for name, column in given.items()
         ]
+        rows = zip(*checked, self._features(table) or nothing, strict=True)
         return [
             Prediction(
-                prediction_id=prediction_id,
+                prediction_id=key,
                 model_id=model_id,
-                model_version=model_version,
+                model_version=version,
                 event_time_ms=time_ms,
                 prediction=answer,
                 score=score,
+                score_class=None if score is None else said,
                 latency_ms=latency_ms,
                 segments=segments,
                 features=features,
             )
-            for prediction_id, model_id, model_version, time_ms, answer, score, latency_ms, segments, features in zip(
-                *checked, self._features(table) or nothing, strict=True
-            )
+            for key, model_id, version, time_ms, answer, score, said, latency_ms, segments, features in rows
         ]
+
+    def _score_class(self, table: Table) -> Column | None:
+        said = self._mapping.score_class
+        if said is None or self._mapping.score is None:
+            return None
+        column = column_of(said)
+        return [constant_of(said)] * len(table.lines) if column is None else self._clean(table.columns[column]).values
 
     def _features(self, table: Table) -> list[dict[str, Any]] | None:
         chosen = self._mapping.features

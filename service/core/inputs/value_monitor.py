@@ -127,7 +127,7 @@ class PredictionMonitor(ValueMonitor):
 
     def observe_predictions(self, predictions: Predictions, classes: Sequence[str] | None) -> list[Finding]:
         """Take predictions in order. `classes`: class names by code, None for regression."""
-        rows = pair(predictions.value, predictions.score)
+        rows = pair(predictions.value, np.abs(predictions.score))  # its sign says of which class
         times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
         if np.count_nonzero(predictions.error):
             answered = ~predictions.error

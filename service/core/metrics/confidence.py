@@ -13,6 +13,7 @@ import numpy as np
 from service.core.columns import Bool, Cells, Float, Int
 from service.core.metrics.arithmetic import ratio
 from service.core.metrics.catalogue import ResolvedProblem, estimate_names
+from service.core.metrics.scores import Speaks
 
 BINS: Final = 20
 """Bins of a confidence. 500 outcomes of a reference put 25 into each: a standard error of 0.08 at an accuracy of 0.8,
@@ -44,11 +45,16 @@ _SAYS: Final[list[Bool]] = [
 def confidence_cells(predicted: Float, score: Float, stated: Float) -> Cells:
     """Give the cell of each answer, shape (n,); NO_CELL where it came without a confidence, or the call failed.
 
-    `predicted`: class codes, NaN where the call failed; `score`: of the positive class, NaN where absent; `stated`: the
-    probability that the model gave the class that it answered, NaN where it gave none. A score counts first.
+    `predicted`: class codes, NaN where the call failed; `score`: NaN where absent, with a minus sign where it speaks of
+    the other class than the model's scores do; `stated`: the probability that the model gave the class that it
+    answered, NaN where it gave none. A score counts first. Beside a third class or a further one it can only mean
+    the class that was answered.
     """
-    scored = ~np.isnan(score) & (predicted < _SCORED)
-    confidence = np.where(scored, score, stated)
+    given = ~np.isnan(score)
+    scored = given & (predicted < _SCORED)
+    magnitude = np.abs(score)
+    turned = np.where(np.signbit(score), 1.0 - magnitude, magnitude)
+    confidence = np.where(scored, turned, np.where(given & np.isnan(stated), magnitude, stated))
     known = ~np.isnan(confidence) & (predicted >= 0)
     group = np.minimum(np.where(known, predicted, 0.0), _GROUPS - _SCORED - 1)
     place = np.minimum(np.where(known, confidence, 0.0) * BINS, BINS - 1).astype(np.int64)
@@ -69,19 +75,24 @@ def stated_confidence(probabilities: list[bytes | None], predicted: Float) -> Fl
 
 
 def estimated_values(
-    problem: ResolvedProblem, weights: Float, seen: Int, right: Int, positive: int | None
+    problem: ResolvedProblem,
+    weights: Float,
+    seen: Int,
+    right: Int,
+    positive: int | None,
+    speaks: Speaks | None = None,
 ) -> dict[str, float | None]:
     """Give the estimates of a problem from the weight of the answers in each cell, shape (CELLS,).
 
     `seen` and `right`, of the same shape: the reference's outcomes in each cell, and those of them that were right.
-    `positive`: code of the positive class of which scores speak; None while it is not known. Every estimate has a key;
-    an undefined one is None.
+    `positive`: code of the positive class; None while it is not known. `speaks`: of which class scores speak; None: of
+    the positive one. Every estimate has a key; an undefined one is None.
     """
     values: dict[str, float | None] = dict.fromkeys(estimate_names(problem))
     weight = float(np.sum(weights))
     if not weight:
         return values
-    expected = weights * chances(seen, right, positive, pooled=problem == "multiclass")
+    expected = weights * chances(seen, right, positive if speaks is None else speaks, pooled=problem == "multiclass")
     values["estimated_accuracy"] = ratio(float(np.sum(expected)), weight)
     if problem == "binary" and positive is not None:
         says_positive = _says(positive)
@@ -93,15 +104,22 @@ def estimated_values(
     return values
 
 
-def chances(seen: Int, right: Int, positive: int | None, *, pooled: bool) -> Float:
-    """Give the probability that an answer is right, by cell, shape (CELLS,). Arguments as in `estimated_values`.
+def scores_by_answer(cells: Cells) -> Int:
+    """Count predictions by code of the class answered (the first two) and bin of the score, shape (2, BINS)."""
+    return np.bincount(cells, minlength=CELLS)[: _SCORED * BINS].reshape(_SCORED, BINS)
 
+
+def chances(seen: Int, right: Int, speaks: Speaks | None, *, pooled: bool) -> Float:
+    """Give the probability that an answer is right, by cell, shape (CELLS,).
+
+    `seen`, `right`: as in `estimated_values`. `speaks`: code of the class that scores speak of; "answer": of the class
+    that was answered; None: not known.
     `pooled`: answers that came with probabilities alone are calibrated together, whatever their class.
     """
     if pooled:
         seen, right = _pool(seen), _pool(right)
-    # A score speaks of the positive class: who answers the other one is the surer, the lower it is.
-    against = (_GROUP_OF < _SCORED) & ~_says(positive)
+    # A score of one class: who answers the other one is the surer, the lower it is.
+    against = (_GROUP_OF < _SCORED) & ~_says(speaks) if speaks != "answer" else _SAYS[-1]
     said = np.where(against, 1.0 - _SAID, _SAID)
     return (right + _PRIOR * said) / (seen + _PRIOR)
 

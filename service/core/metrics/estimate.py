@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.protocol import State, StateError
 from schemas.outputs import WindowMetrics
-from service.core.columns import Bool, Cells, Outcomes, Predictions
+from service.core.columns import Bool, Cells, Int, Outcomes, Predictions
 from service.core.metrics.arithmetic import weigh
 from service.core.metrics.catalogue import ResolvedProblem
 from service.core.metrics.confidence import (
@@ -16,10 +16,12 @@ from service.core.metrics.confidence import (
     NO_CELL,
     confidence_cells,
     estimated_values,
+    scores_by_answer,
     stated_confidence,
 )
 from service.core.metrics.recent import RecentPredictions, RecentState
 from service.core.metrics.report import positive_class
+from service.core.metrics.scores import ANSWER, USUAL, ScoreReading, Speaks
 from service.core.settings import PerformanceSettings
 
 _VERSION: Final = 1
@@ -87,25 +89,33 @@ class PerformanceEstimate:
         now_ms: int,
         problem: ResolvedProblem,
         classes: Sequence[str],
-        positive: str | None,
+        reading: ScoreReading = USUAL,
     ) -> tuple[WindowMetrics, ...]:
         """Put the estimates beside the metrics of the configured windows, in their order.
 
-        `classes` and `positive` (the configured one) as in `window_metrics`. A regression has no estimates.
+        `classes` and `reading` as in `window_metrics`. A regression has no estimates.
         """
         if problem == "regression":
             return tuple(windows)
-        name = positive_class(classes, positive)
-        code = classes.index(name) if name is not None and name in classes else None
+        code = _code_of(classes, positive_class(classes, reading.positive))
+        speaks: Speaks | None = None
+        if reading.speaks_of is not None:
+            # A class that was never met has no code yet: it is not one of those answered.
+            code_said = _code_of(classes, reading.speaks_of)
+            speaks = "answer" if reading.speaks_of == ANSWER else len(classes) if code_said is None else code_said
         told = []
         for window, settings in zip(windows, self._settings.windows, strict=True):
             rows = self.recent.select(settings, now_ms)
-            if not self._whole:
+            if not self._whole or reading.undecided:
                 rows = rows.part(0, 0)
             weights = weigh(rows.cell.astype(np.int64), rows.weight, CELLS)
-            values = estimated_values(problem, weights, self._seen, self._right, code)
+            values = estimated_values(problem, weights, self._seen, self._right, code, speaks)
             told.append(msgspec.structs.replace(window, values=window.values | values, predictions=len(rows.cell)))
         return tuple(told)
+
+    def scores_by_answer(self) -> Int:
+        """Count the predictions that are kept by class answered (the first two) and bin of the score, shape (2, B)."""
+        return scores_by_answer(self.recent.all().cell)
 
     # -- state
 
@@ -135,3 +145,7 @@ class PerformanceEstimate:
         self._take(state)
         self._whole = state["whole"]
         self.recent.restore(state["recent"], blocks)
+
+
+def _code_of(classes: Sequence[str], name: str | None) -> int | None:
+    return classes.index(name) if name is not None and name in classes else None

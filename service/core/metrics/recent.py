@@ -89,6 +89,11 @@ class RecentPredictions:
         start, stop = np.searchsorted(rows.watermark_ms, [since_ms, now_ms], side="left").tolist()
         return rows.part(start, stop)
 
+    def all(self) -> Rows:
+        """Give all predictions that are kept."""
+        self._settle()
+        return self._gather(self._first, self._total)
+
     def _gather(self, start: int, stop: int) -> Rows:
         if start == stop:
             return _empty(0)

@@ -22,6 +22,7 @@ from service.core.metrics.probability import (
     sums_to_one,
 )
 from service.core.metrics.regression import regression_values
+from service.core.metrics.scores import USUAL, ScoreReading, positive_scores
 from service.core.metrics.selection import WindowColumns
 
 Values = dict[str, float | None]
@@ -32,12 +33,13 @@ def window_metrics(
     window: str,
     columns: WindowColumns,
     classes: Sequence[str] = (),
-    positive: str | None = None,
+    reading: ScoreReading = USUAL,
 ) -> WindowMetrics:
     """Compute every metric of the problem over one window.
 
-    `classes` are the model's class names in code order, `positive` the class that the score of a binary model speaks of
-    (see `positive_class`). Outcomes without a prediction (the serving call failed) are left out, also of the count.
+    `classes` are the model's class names in code order, `reading` says which is the positive class of a binary model
+    and of which class its scores speak. Outcomes without a prediction (the serving call failed) are left out, also of
+    the count.
     Every metric of the problem has a key; an undefined one is None. `start_ms` and `end_ms` are the watermarks at
     which the window's first and last outcome became whole. Raises ValueError for a code without a name.
     """
@@ -50,7 +52,7 @@ def window_metrics(
     if columns.actual.size and problem == "regression":
         values |= regression_values(columns.actual, columns.predicted, columns.weight)
     elif columns.actual.size:
-        per_class, table = _classification(values, problem, columns, classes, positive)
+        per_class, table = _classification(values, problem, columns, classes, reading)
     times = columns.watermark_ms
     return WindowMetrics(
         window=window,
@@ -86,7 +88,7 @@ def _classification(
     problem: ResolvedProblem,
     columns: WindowColumns,
     classes: Sequence[str],
-    positive: str | None,
+    reading: ScoreReading,
 ) -> tuple[dict[str, Values], dict[str, dict[str, int]]]:
     """Fill `values`; give the metrics per class and the confusion matrix."""
     actual, predicted = columns.actual.astype(np.int64), columns.predicted.astype(np.int64)
@@ -106,20 +108,20 @@ def _classification(
             auc, average_precision = ranks.get(code, (None, None))
             per_class[classes[code]] |= {"auc": auc, "average_precision": average_precision}
     else:
-        name = positive_class(classes, positive)
+        name = None if reading.undecided else positive_class(classes, reading.positive)
         if name is not None:
             code = classes.index(name) if name in classes else -1
             values |= class_values(counts, code) if code >= 0 else {}
-            _binary_scores(values, columns, actual, code)
+            score = positive_scores(columns.score, columns.predicted, reading, name, code)
+            _binary_scores(values, columns, score, actual, code)
     return per_class, confusion(actual, predicted, shown, classes)
 
 
-def _binary_scores(values: Values, columns: WindowColumns, actual: Int, code: int) -> None:
-    """Fill the metrics of the positive class's score, over the outcomes that carry one.
+def _binary_scores(values: Values, columns: WindowColumns, score: Float, actual: Int, code: int) -> None:
+    """Fill the metrics of the positive class's score, shape (n,), over the outcomes that carry one.
 
     Where an outcome has no score, its probability of the positive class is taken.
     """
-    score = columns.score
     if columns.probabilities is not None and 0 <= code < columns.probabilities.shape[1]:
         score = np.where(np.isnan(score), columns.probabilities[:, code], score)
     scored = ~np.isnan(score)

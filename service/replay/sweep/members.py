@@ -146,6 +146,7 @@ class MemberVersion(VersionMonitor):
     def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
         """Give what rules and limits are judged by, and nothing else."""
         self._learn_problem(sequence)
+        self.meaning.decide(self.estimate, sequence)
         return MetricSnapshot(
             snapshot_id="",
             model_id=self._model.model_id,

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from sklearn.exceptions import UndefinedMetricWarning
 
 from schemas.outputs import WindowMetrics
-from service.core.metrics import METRICS, positive_class, window_metrics
+from service.core.metrics import METRICS, ScoreReading, positive_class, window_metrics
 from service.core.metrics.catalogue import metric_names
 from service.core.metrics.probability import rank_values
 from tests.core.metrics.outcomes import columns
@@ -101,7 +101,7 @@ def test_binary_metrics_agree_with_scikit_learn(outcomes, swapped):
     truth, guess, score, weight = (np.array([row[i] for row in outcomes]) for i in range(4))
     classes = ["yes", "no"] if swapped else ["no", "yes"]
     codes = (truth != swapped, guess != swapped)
-    result = window_metrics("binary", "all", columns(*codes, score, weight), classes, "yes")
+    result = window_metrics("binary", "all", columns(*codes, score, weight), classes, ScoreReading("yes"))
     assert_plain(result)
     assert list(result.values) == metric_names("binary")
     args = {"sample_weight": weight}
@@ -246,7 +246,7 @@ def test_the_positive_class_is_the_configured_one_or_the_greater_of_the_first_tw
 
 
 def test_a_positive_class_that_was_never_seen_leaves_its_metrics_null():
-    got = window_metrics("binary", "w", columns([0, 0], [0, 0], [0.2, 0.4]), ["ok"], "fraud").values
+    got = window_metrics("binary", "w", columns([0, 0], [0, 0], [0.2, 0.4]), ["ok"], ScoreReading("fraud")).values
     assert (got["precision"], got["recall"], got["f1"], got["auc"]) == (None, None, None, None)
     assert got["brier"] == pytest.approx((0.04 + 0.16) / 2)
 

@@ -90,9 +90,12 @@ def kind_and_bin(row: Any, *, binary: bool) -> tuple[str, float, int] | None:
         return None
     if not math.isnan(score) and predicted < 2:
         return "score", predicted, min(int(score * BINS), BINS - 1)
-    if vector is None:
+    if vector is not None:
+        confidence = vector[int(predicted)] if predicted < len(vector) else 0.0
+    elif not math.isnan(score):
+        confidence = score  # beside a third class it can only speak of the answer
+    else:
         return None
-    confidence = vector[int(predicted)] if predicted < len(vector) else 0.0
     group = min(predicted, 2.0) if binary else 0.0
     return "vector", group, min(int(confidence * BINS), BINS - 1)
 
@@ -142,7 +145,7 @@ def fed(reference: list[Any], rows: list[Any], size: int, places: list[int]) -> 
 
 def tell(estimate: PerformanceEstimate, now_ms: int, *, binary: bool = True) -> tuple[WindowMetrics, ...]:
     names = ["0", "1"] if binary else ["0", "1", "2", "3", "4"]
-    return estimate.add_to(EMPTY, now_ms, "binary" if binary else "multiclass", names, None)
+    return estimate.add_to(EMPTY, now_ms, "binary" if binary else "multiclass", names)
 
 
 @settings(deadline=None)
@@ -235,7 +238,7 @@ def test_a_damaged_or_newer_snapshot_is_refused() -> None:
 
 def test_a_regression_has_no_estimates_and_a_failed_call_no_confidence() -> None:
     estimate = fed([(0.0, 0.2, None, True)] * 5, [(0.0, 0.2, None, True)] * 5, 5, [])
-    assert estimate.add_to(EMPTY, 100, "regression", [], None) == EMPTY
+    assert estimate.add_to(EMPTY, 100, "regression", []) == EMPTY
     assert confidence_cells(np.array([NAN, -3.0]), np.array([0.5, 0.5]), np.array([0.5, 0.5])).tolist() == [NO_CELL] * 2
 
 
@@ -262,7 +265,7 @@ def estimated(reference: list[Any], rows: list[Any]) -> dict[str, float | None]:
     estimate = PerformanceEstimate(LONG, 1000)
     estimate.learn(outcomes_of(reference))
     estimate.observe(predictions_of([(*row[:3], True) for row in rows], 0))
-    return estimate.add_to(EMPTY[:1], 0, "binary", ["0", "1"], None)[0].values
+    return estimate.add_to(EMPTY[:1], 0, "binary", ["0", "1"])[0].values
 
 
 def realised(rows: list[Any]) -> float:
@@ -349,7 +352,7 @@ def test_a_stored_calibration_estimates_from_the_first_prediction_on() -> None:
 
 
 def tell_one(estimate: PerformanceEstimate) -> tuple[WindowMetrics, ...]:
-    return estimate.add_to(EMPTY[:1], 0, "binary", ["0", "1"], None)
+    return estimate.add_to(EMPTY[:1], 0, "binary", ["0", "1"])
 
 
 # -- on a public stream: US Census, a model of 2015, people of 2016 to 2018

@@ -1,0 +1,164 @@
+"""What the numbers of one model version mean: which problem it solves, and how its scores are read."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+from schemas.outputs import Evidence
+from service.core.advice import SCORE_SUBJECT
+from service.core.columns import Int
+from service.core.findings import Finding, Level
+from service.core.metrics import (
+    ANSWER,
+    UNDECIDED,
+    PerformanceEstimate,
+    ResolvedProblem,
+    ScoreReading,
+    positive_class,
+    shown_by_answers,
+)
+from service.core.metrics.scores import MANY, Shown
+from service.core.roster import Model
+
+
+class MeaningState(TypedDict):
+    """The snapshot of a Meaning."""
+
+    decided: tuple[str | None, str | None, str] | None
+    """What answers showed: the positive class, of which class scores speak, why."""
+    told: list[str]
+    """Subjects of what was told already."""
+
+
+class Meaning:
+    """Says what is known before a record; what answers show is decided once and holds until a reset.
+
+    Everything that hangs on how scores are read is computed when it is told, of scores as they came: so what is decided
+    late is right for what came before as well.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._decided: ScoreReading | None = None
+        self._told: set[str] = set()
+
+    def reset(self) -> None:
+        """Find out anew."""
+        self._decided = None
+        self._told.clear()
+
+    def problem(self, sequence: int, *, regression: bool) -> ResolvedProblem:
+        """Say which problem the model solves."""
+        return "regression" if regression else self._model.classification(len(self._names(sequence)))
+
+    def reading(self, estimate: PerformanceEstimate, sequence: int) -> ScoreReading:
+        """Say how scores of a classification are read; of three classes and more, as confidence in the answer."""
+        names = self._names(sequence)
+        if self._model.classification(len(names)) != "binary":
+            return ScoreReading(None, ANSWER)
+        said = self._model.scores.reading(sequence) or self._decided
+        if said is not None:
+            return said
+        answers = estimate.scores_by_answer()
+        if not answers.any():
+            return ScoreReading()
+        shown = _shown(names, answers)
+        return UNDECIDED if shown is None else _as_reading(names, shown)
+
+    def decide(self, estimate: PerformanceEstimate, sequence: int) -> None:
+        """Let what answers show hold from now on, where nobody has said how scores are read and they do tell."""
+        if self._decided is None and self._model.scores.reading(sequence) is None:
+            reading = self.reading(estimate, sequence)
+            if reading.reason and not reading.undecided:
+                self._decided = reading
+
+    def described(self, estimate: PerformanceEstimate, sequence: int, *, regression: bool) -> dict[str, Any]:
+        """Say for a snapshot what the numbers in it mean."""
+        problem = self.problem(sequence, regression=regression)
+        if problem != "binary":
+            return {"problem": problem}
+        reading = self.reading(estimate, sequence)
+        if reading.undecided:
+            return {"problem": problem, "score_class_reason": reading.reason}
+        return {
+            "problem": problem,
+            "positive_class": positive_class(self._names(sequence), reading.positive),
+            "score_class": ANSWER if reading.is_of_answers else reading.speaks_of,
+            "score_class_reason": reading.reason or None,
+        }
+
+    def judge(
+        self, estimate: PerformanceEstimate, sequence: int, now_ms: int, *, regression: bool
+    ) -> Iterator[Finding]:
+        """Tell, once each until a reset, what in the data contradicts what it is taken to mean."""
+        if self.problem(sequence, regression=regression) == "binary" and SCORE_SUBJECT not in self._told:
+            finding = self._scores_misread(estimate, sequence, now_ms)
+            if finding is not None:
+                self._told.add(SCORE_SUBJECT)
+                yield finding
+
+    def _scores_misread(self, estimate: PerformanceEstimate, sequence: int, now_ms: int) -> Finding | None:
+        reading, answers = self.reading(estimate, sequence), estimate.scores_by_answer()
+        if reading.undecided or reading.speaks_of is None or int(answers.sum()) < MANY:
+            return None
+        names = self._names(sequence)
+        shown = _shown(names, answers)
+        if shown is None or shown.is_assumed:
+            return None
+        other = _as_reading(names, shown)
+        if other.speaks_of == reading.speaks_of:
+            return None
+        return _misread(reading, other, int(answers.sum()), sequence, now_ms)
+
+    def _names(self, sequence: int) -> list[str]:
+        return self._model.table.names_before(sequence)
+
+    def snapshot(self) -> MeaningState:
+        """Give it as plain data."""
+        decided = self._decided
+        return {
+            "decided": None if decided is None else (decided.positive, decided.speaks_of, decided.reason),
+            "told": sorted(self._told),
+        }
+
+    def restore(self, state: MeaningState) -> None:
+        """Take over a snapshot."""
+        decided = state["decided"]
+        self._decided = None if decided is None else ScoreReading(*decided)
+        self._told = set(state["told"])
+
+
+def _shown(names: Sequence[str], answers: Int) -> Shown | None:
+    greater = positive_class(names)
+    return None if greater is None else shown_by_answers(answers, names.index(greater))
+
+
+def _as_reading(names: Sequence[str], shown: Shown) -> ScoreReading:
+    if shown.speaks == "answer":
+        return ScoreReading(None, ANSWER, shown.reason)
+    return ScoreReading(names[shown.speaks], names[shown.speaks], shown.reason)
+
+
+def _misread(reading: ScoreReading, shown: ScoreReading, count: int, sequence: int, now_ms: int) -> Finding:
+    evidence = Evidence(
+        detector="score_class",
+        subject=SCORE_SUBJECT,
+        statistic=float(count),
+        threshold=float(MANY),
+        sample_count=count,
+        before=reading.speaks_of,
+        after=shown.speaks_of,
+    )
+    return Finding(
+        sequence=sequence,
+        time_ms=now_ms,
+        kind="operational",
+        subject=SCORE_SUBJECT,
+        level=Level.DRIFT,
+        evidence=(evidence,),
+        summary=f"scores are read as the probability of {_named(reading.speaks_of)} ({reading.reason}), and the latest "
+        f"answers show {_named(shown.speaks_of)}: {shown.reason}",
+    )
+
+
+def _named(name: str | None) -> str:
+    return "the class that was answered" if name == ANSWER else f"class {name}"
