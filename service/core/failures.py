@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-Phase = Literal["observe", "tick", "command", "snapshot", "encode"]
-"""What was being done: records taken in, a timer, a command, state written, an output written."""
+Phase = Literal["observe", "tick", "command", "snapshot", "tell", "encode"]
+"""What was being done: records taken in, a timer, a command, state written, a metric snapshot or another output made
+into bytes."""
 
-TIMER_PHASES: frozenset[Phase] = frozenset({"tick", "snapshot"})
+TIMER_PHASES: frozenset[Phase] = frozenset({"tick", "snapshot", "tell"})
 """Phases that no record in particular is to blame for."""
 
 

@@ -204,6 +204,11 @@ class Intake:
         """Say from which offset the next block is expected."""
         return self._queues[role].position
 
+    def next_offset(self, role: Role) -> int | None:
+        """Give the offset of an input's next record to be taken; None where none waits."""
+        blocks = self._queues[role].blocks
+        return int(blocks[0][0].offsets[blocks[0][2]]) if blocks else None
+
     def buffered(self, role: Role) -> tuple[int, int]:
         """Count the records and bytes of an input that wait to be taken."""
         queue = self._queues[role]

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from schemas.outputs import DriftKind, MetricSnapshot, Severity
 from service.core.limits import ALL
 from service.core.task import Task
+from service.core.version import VersionMonitor
 
 
 class VersionTotals(NamedTuple):
@@ -30,26 +32,35 @@ class FiringIncidents(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """Both, of all models of a task."""
+    """All of it, of all models of a task."""
 
     totals: tuple[VersionTotals, ...] = ()
     incidents: tuple[FiringIncidents, ...] = ()
+    quarantined: int = 0
+    """Models in quarantine; see service/core/quarantine."""
 
 
 def overview(task: Task) -> Overview:
     """Count what is there. Costs about a microsecond a version, and so may be asked at each commit."""
-    return Overview(tuple(_totals(task)), tuple(_incidents(task)))
+    return Overview(tuple(_totals(task)), tuple(_incidents(task)), len(task.quarantine.held))
 
 
 def described(task: Task) -> Iterator[MetricSnapshot]:
     """Give each version's metrics as of now, without ending the interval that its next snapshot tells of.
 
     Costs milliseconds a version: for a task that was restored and whose last snapshots were told by an earlier owner.
+    A version that cannot be described is left out: to look at a model must not stop the task. Its timers will fail too,
+    and that is dealt with.
     """
     for model in task.models.values():
         for version in model.versions.values():
-            yield version.describe(task.watermark_ms, task.sequence)
-            yield from version.tell_segments(task.watermark_ms, task.sequence)
+            with suppress(Exception):
+                yield from _described(version, task)
+
+
+def _described(version: VersionMonitor, task: Task) -> list[MetricSnapshot]:
+    segments = version.tell_segments(task.watermark_ms, task.sequence)
+    return [version.describe(task.watermark_ms, task.sequence), *segments]
 
 
 def _totals(task: Task) -> Iterator[VersionTotals]:
@@ -66,3 +77,5 @@ def _incidents(task: Task) -> Iterator[FiringIncidents]:
     for model_id, policy in policies:
         for (kind, severity), count in Counter(policy.firing()).items():
             yield FiringIncidents(model_id, kind, severity, count)
+    for model_id in task.quarantine.held:
+        yield FiringIncidents(model_id, "operational", "critical", 1)

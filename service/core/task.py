@@ -201,9 +201,13 @@ class Task:
             return sum(version.window.total for version in versions)
         return sum(version.counts.values["predictions"] for version in versions)
 
-    def isolated_in_a_row(self, model_id: str, role: int) -> int:
-        """Say how many records of a model and an input were isolated since it last took one in."""
-        return self.quarantine.in_a_row(model_id, role, self._progress(model_id, role))
+    def isolated_in_a_row(self) -> dict[tuple[str, int], int]:
+        """Count, by model and input, the records that were isolated since the model last took one in."""
+        counts = {
+            (model_id, role): self.quarantine.in_a_row(model_id, role, self._progress(model_id, role))
+            for model_id, role in self.quarantine.strikes
+        }
+        return {key: count for key, count in counts.items() if count}
 
     # ------------------------------------------------------------------------------------ timers and commands
 

@@ -30,8 +30,18 @@ class TaskNumbers(Protocol):
     watermark_ms: int
 
     @property
+    def phase(self) -> str:
+        """What it is doing."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether it works."""
+        ...
+
+    @property
+    def quarantined(self) -> int:
+        """How many models are in quarantine."""
         ...
 
     def by_input(self) -> Iterable[tuple[str, int, int, int | None]]:
@@ -127,6 +137,16 @@ def _input_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
 def _task_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
     labels = ["partition"]
     ready = GaugeMetricFamily("tidegauge_task_ready", "1 while the task has its state and works.", labels=labels)
+    phase = GaugeMetricFamily(
+        "tidegauge_task_phase",
+        "1, with what the task is doing as a label; failed: see the log, a person may have to decide.",
+        labels=["partition", "phase"],
+    )
+    quarantined = GaugeMetricFamily(
+        "tidegauge_quarantined_models",
+        "Models whose monitors fail: their records are dead letters until reset_monitor.",
+        labels=labels,
+    )
     watermark = GaugeMetricFamily("tidegauge_watermark_timestamp_seconds", "Watermark, event time.", labels=labels)
     counters = {
         "commits": CounterMetricFamily("tidegauge_commits", "Transactions committed.", labels=labels),
@@ -140,10 +160,12 @@ def _task_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
     for partition, task in stats.items():
         key = [str(partition)]
         ready.add_metric(key, task.ready)
+        phase.add_metric([str(partition), task.phase], 1)
+        quarantined.add_metric(key, task.quarantined)
         watermark.add_metric(key, task.watermark_ms / 1000)
         for name, counter in counters.items():
             counter.add_metric(key, getattr(task, f"{name}_total"))
-    yield from (ready, watermark, *counters.values())
+    yield from (ready, phase, quarantined, watermark, *counters.values())
 
 
 def _output_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.core.intake import Positions
 from service.core.state import CorruptStateError, decode_entry
+from service.core.verdicts import Verdict
 from service.eventlog.protocol import Chunk, Log, TopicPartition
 from service.runtime.changelog import CUT_VERSION, Cut
 from service.runtime.settings import TopicSettings
@@ -33,6 +34,8 @@ class Boundaries:
         """Of its commit; 1 is a task's very first."""
         self.last_number = first_number - 1
         self._ends = array("q")
+        self.verdicts: dict[Positions, tuple[Verdict, ...]] = {}
+        """What was decided before the step that begins there; see service/core/verdicts."""
 
     @property
     def ends(self) -> NDArray[np.int64]:
@@ -54,6 +57,8 @@ class Boundaries:
         if len(self._ends) // 3 + len(cut.steps) > MAX_STEPS:
             raise BoundariesError(f"{where}: more than {MAX_STEPS:,} steps; replay a shorter range")
         self.last_number = cut.number
+        if cut.verdicts:
+            self.verdicts[cut.start] = cut.verdicts
         for end in cut.steps:
             self._ends.extend(end)
 

@@ -4,7 +4,7 @@ Why small steps are taken together: a service that keeps up makes a step of a fe
 step gives does not depend on where batches are cut, so their records are put in the recorded order and taken as one.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.core.effects import StepResult
 from service.core.intake import Positions, Role
 from service.core.task import Task
+from service.core.verdicts import Verdict
 from service.replay.feed import Feed, LogFeed
 
 BATCH_RECORDS: Final = 4_000
@@ -33,11 +34,18 @@ async def merged(task: Task, feed: Feed, end: Positions) -> AsyncIterator[StepRe
             return
 
 
-async def recorded(task: Task, feed: LogFeed, ends: NDArray[np.int64]) -> AsyncIterator[StepResult]:
-    """Take the steps that ended at `ends`, shape (steps, 3), as they were taken."""
+async def recorded(
+    task: Task, feed: LogFeed, ends: NDArray[np.int64], verdicts: Mapping[Positions, tuple[Verdict, ...]]
+) -> AsyncIterator[StepResult]:
+    """Take the steps that ended at `ends`, shape (steps, 3), as they were taken.
+
+    `verdicts`: by where a step begins, what was decided before it.
+    """
     row = 0
+    judged = _judged(ends, verdicts)
     while row < len(ends):
-        stop = _fitting(ends, row, task.intake.taken)
+        task.judge(verdicts.get(task.intake.taken, ()))
+        stop = min(_fitting(ends, row, task.intake.taken), next((at for at in judged if at > row), len(ends)))
         if stop > row:
             await feed.offer_all(task.intake, Positions(*ends[stop - 1].tolist()))
             yield task.step_through(ends[row:stop])
@@ -48,6 +56,12 @@ async def recorded(task: Task, feed: LogFeed, ends: NDArray[np.int64]) -> AsyncI
                 yield result
             yield task.step_to(end)  # moves the positions past offsets that hold no record
             row += 1
+
+
+def _judged(ends: NDArray[np.int64], verdicts: Mapping[Positions, tuple[Verdict, ...]]) -> list[int]:
+    """Find the rows, but for the first, before which something was decided; they rise."""
+    rows = (np.flatnonzero((ends == np.array(start)).all(axis=1)) + 1 for start in verdicts)
+    return sorted(int(at) for found in rows for at in found)
 
 
 def _fitting(ends: NDArray[np.int64], row: int, taken: Positions) -> int:

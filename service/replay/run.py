@@ -3,9 +3,6 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.core.effects import StepResult
 from service.core.intake import Positions
 from service.core.prepare import TaskTopics
@@ -87,15 +84,16 @@ async def open_origin(core: CoreSettings, origin: Origin, plan: TaskPlan, at: Po
 def steps_of(task: Task, feed: Feed, plan: TaskPlan, boundaries: Boundaries | None) -> AsyncIterator[StepResult]:
     """Give the steps of a task from where it stands to the end of its plan."""
     if boundaries is not None and plan.recorded and isinstance(feed, LogFeed):
-        return _recorded(task, feed, plan, clipped(boundaries.ends, task.intake.taken, plan.end))
+        return _recorded(task, feed, plan, boundaries)
     return merged(task, feed, plan.end)
 
 
-async def _recorded(task: Task, feed: LogFeed, plan: TaskPlan, ends: NDArray[np.int64]) -> AsyncIterator[StepResult]:
+async def _recorded(task: Task, feed: LogFeed, plan: TaskPlan, boundaries: Boundaries) -> AsyncIterator[StepResult]:
+    ends = clipped(boundaries.ends, task.intake.taken, plan.end)
     # Steps that are quiet are never taken together with those that are not.
     quiet = 0 if plan.quiet_until is None else quiet_steps(ends, plan.quiet_until)
     for part in (ends[:quiet], ends[quiet:]):
-        async for result in recorded(task, feed, part):
+        async for result in recorded(task, feed, part, boundaries.verdicts):
             yield result
 
 

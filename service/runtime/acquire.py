@@ -144,6 +144,7 @@ async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkB
         raise StateMismatchError(
             f"cut {cut.number} of task {context.partition} starts at {cut.start}, the state at {stands}"
         )
+    task.judge(cut.verdicts)
     for end in cut.steps:
         while short := [role for role in Role if task.intake.position(role) < end[role]]:
             only = [context.inputs[role] for role in short]

@@ -14,6 +14,7 @@ import msgspec
 
 from service.core.intake import Positions
 from service.core.state import CorruptStateError, NewerStateError, decode_entry, encode_entry
+from service.core.verdicts import Verdict
 from service.eventlog.errors import UnavailableError
 from service.eventlog.protocol import Chunk, Log, NewRecord, TopicPartition
 from service.runtime.inputs_check import Marks
@@ -29,7 +30,8 @@ ENTRY_PREFIX = b"entry/"
 CUT_KEY = b"cut"
 DROPPED_KEY = b"dropped"
 HEAD_VERSION = 1
-CUT_VERSION = 1
+CUT_VERSION = 2
+"""With verdicts. A cut without any is written as version 1, which is all that it needs."""
 
 Plain = TypeVar("Plain")
 
@@ -58,6 +60,8 @@ class Cut(msgspec.Struct, frozen=True, array_like=True):
     steps: tuple[Positions, ...]
     """End positions of its steps in order; steps that only event time cut are merged into the next."""
     watermark_ms: int
+    verdicts: tuple[Verdict, ...] = ()
+    """What was decided before its first step (see service/core/verdicts); whoever repeats it applies them there."""
 
     @property
     def end(self) -> Positions:
@@ -108,7 +112,8 @@ def head_record(topics: TopicSettings, task: TaskId, head: Head) -> NewRecord:
 
 def cut_record(topics: TopicSettings, task: TaskId, cut: Cut) -> NewRecord:
     """Write a cut."""
-    value = encode_entry("cut", CUT_VERSION, msgspec.to_builtins(cut))
+    fields = msgspec.to_builtins(cut)
+    value = encode_entry("cut", CUT_VERSION, fields) if cut.verdicts else encode_entry("cut", 1, fields[:-1])
     return NewRecord(topics.steps, task.partition, CUT_KEY, value)
 
 

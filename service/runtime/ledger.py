@@ -4,6 +4,7 @@ import math
 
 from service.core.effects import StepResult
 from service.core.intake import Positions
+from service.core.verdicts import Verdict
 from service.runtime.changelog import Cut
 from service.runtime.outbox import Outbox
 from service.runtime.settings import RuntimeSettings
@@ -21,14 +22,27 @@ class Ledger:
         """Of the last commit."""
         self._start = positions
         self._steps: list[Positions] = []
+        self._verdicts: tuple[Verdict, ...] = ()
+        self.records = 0
+        """Taken since the last commit."""
         self._last_forced = True
         self._committed_at = self._snapshot_at = now
         self._moved_since_snapshot = False
         self._worked_s = 0.0
 
-    def record(self, result: StepResult, took_s: float) -> None:
-        """Take in one step's outputs and boundary, and how long it took."""
+    @property
+    def start(self) -> Positions:
+        """Where the last commit ended."""
+        return self._start
+
+    def record(self, result: StepResult, took_s: float, verdicts: tuple[Verdict, ...] = ()) -> None:
+        """Take in one step's outputs and boundary, and how long it took.
+
+        `verdicts`: of the first step since the last commit, if any.
+        """
         self.outbox.add(result.outputs)
+        self._verdicts += verdicts
+        self.records += result.records
         self._worked_s += took_s
         # A step that event time alone cut needs no boundary of its own: merged with the next it gives the same order.
         if self._steps and not self._last_forced:
@@ -66,7 +80,7 @@ class Ledger:
 
     def cut(self, watermark_ms: int) -> Cut:
         """Describe what the next commit covers."""
-        return Cut(self.number + 1, self._start, tuple(self._steps), watermark_ms)
+        return Cut(self.number + 1, self._start, tuple(self._steps), watermark_ms, self._verdicts)
 
     def committed(self, cut: Cut, now: float, *, snapshot: bool) -> None:
         """Start afresh behind a cut that the log has."""
@@ -74,6 +88,8 @@ class Ledger:
         self._start = cut.end
         self._moved_since_snapshot = not snapshot
         self._steps = []
+        self._verdicts = ()
+        self.records = 0
         self._last_forced = True
         self._committed_at = now
         if snapshot:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from schemas.cloudevents import to_message
+from schemas.cloudevents import Message, to_message
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot, Output
+from service.core.failures import ModelError, Phase
 from service.eventlog.protocol import NewRecord
 from service.runtime.settings import RuntimeSettings, TopicSettings
 
@@ -27,13 +28,22 @@ class Outbox:
         """Whether an alert or a trigger waits."""
 
     def add(self, outputs: Iterable[Output]) -> None:
-        """Encode outputs in order."""
+        """Encode outputs in order. Raises ModelError where one of a model cannot be written."""
         for output in outputs:
-            message = to_message(output, source=self._source, mode=self._mode)
+            message = self._message(output)
             topic = self._topics[type(output)]
             self._records.append(NewRecord(topic, self._partition, message.key, message.value, message.headers))
             self.size_bytes += len(message.value)
             self.urgent = self.urgent or isinstance(output, Alert | FineTuneTrigger)
+
+    def _message(self, output: Output) -> Message:
+        try:
+            return to_message(output, source=self._source, mode=self._mode)
+        except Exception as error:
+            if isinstance(output, DeadLetter):
+                raise
+            phase: Phase = "tell" if isinstance(output, MetricSnapshot) else "encode"
+            raise ModelError(output.model_id, phase, error) from error
 
     def peek(self) -> list[NewRecord]:
         """Give what waits, in order."""

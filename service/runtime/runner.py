@@ -5,12 +5,17 @@ task again. There is no cleverer recovery.
 """
 
 import asyncio
+from collections.abc import Callable
 
-from service.core.intake import Role
+from service.core.effects import StepResult
+from service.core.failures import ModelError
+from service.core.intake import Intake, Positions, Role
 from service.core.overview import overview
+from service.core.verdicts import Verdict
 from service.runtime.acquire import Acquired, acquire, state_records
 from service.runtime.changelog import cut_record
 from service.runtime.context import TaskContext
+from service.runtime.isolation import Alone, Attempt, Isolation, Sentence, StepError, say_verdicts
 from service.runtime.ledger import Ledger
 from service.runtime.outbox import Outbox
 from service.runtime.pacing import IdleWatch, StepSize
@@ -20,8 +25,9 @@ from service.runtime.reading import open_positions, read_some
 class TaskRunner:
     """Runs one task from acquisition to release."""
 
-    def __init__(self, context: TaskContext) -> None:
+    def __init__(self, context: TaskContext, isolation: Isolation) -> None:
         self._context = context
+        self._isolation = isolation
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
         self._wanted.set()
@@ -46,11 +52,11 @@ class TaskRunner:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Acquire the task, work until stopped, release it. Raises LogError, or an error of the state."""
+        """Acquire the task, work until stopped, release it. Raises LogError, StepError, or an error of the state."""
         try:
             acquired = await acquire(self._context)
             try:
-                await self._work(_Work(self._context, acquired))
+                await self._work(_Work(self._context, acquired, self._isolation))
             finally:
                 self._context.stats.phase = "stopping"
                 self._context.stats.released()
@@ -80,8 +86,10 @@ class TaskRunner:
 class _Work:
     """What an acquired task does, turn by turn."""
 
-    def __init__(self, context: TaskContext, acquired: Acquired) -> None:
+    def __init__(self, context: TaskContext, acquired: Acquired, isolation: Isolation) -> None:
         self._context = context
+        self._isolation = isolation
+        self._repeated = acquired.repeated > 0
         self._settings = context.settings
         self._inputs = context.inputs
         self._writer = acquired.writer
@@ -101,20 +109,79 @@ class _Work:
     async def turn(self) -> None:
         """Fetch, take a step, and commit if it is time."""
         await self._fetch()
-        began = self._clock()
-        result = self._task.step(self._idle(), self._step_size.records)
-        self._more_in_hand = result is not None
-        if result is not None:
-            took_s = self._clock() - began
+        if self._isolation.size is not None:
+            await self._careful_turn(self._isolation.size)
+            return
+        idle, size = self._idle(), self._step_size.records
+        took_s = self._step(lambda: self._task.step(idle, size))
+        self._more_in_hand = took_s is not None
+        if took_s is not None:
             self._step_size.took(took_s)
-            self._ledger.record(result, took_s)
-            self._context.stats.stepped(result, self._task.watermark_ms, took_s)
-        for role, partition in self._inputs.items():
-            self._context.stats.behind(role, self._reader.lag(partition) + self._task.intake.buffered(role)[0])
-        if result is not None:
             await asyncio.sleep(0)  # other tasks, the heartbeat and the HTTP endpoint get their turn
         if self._ledger.due(self._clock()):
             await self.commit(snapshot=self._ledger.snapshot_due(self._clock()))
+
+    async def _careful_turn(self, size: int) -> None:
+        """Take a few records as a step of their own and commit it: one of those that come is known to fail."""
+        sentence = self._isolation.sentence_at(self._ledger.start)
+        if self._repeated and sentence is None:  # whoever fails next should not have to repeat the same again
+            await self.commit(snapshot=True)
+            self._repeated = False
+        end = self._careful_end(size, sentence)
+        self._more_in_hand = end is not None
+        if end is None:
+            return
+        verdicts = () if sentence is None else sentence.verdicts
+        self._task.judge(verdicts)
+        self._step(lambda: self._task.step_to(end), verdicts)
+        records = self._ledger.records
+        await self.commit(snapshot=False)
+        self._isolation.stepped(records)
+        say_verdicts(self._context, verdicts)
+
+    def _careful_end(self, size: int, sentence: Sentence | None) -> Positions | None:
+        """Say where the next careful step ends; None while its records are not there."""
+        intake = self._task.intake
+        if sentence is None or sentence.end is None:
+            return intake.end_of(self._idle(), size if sentence is None else 1)
+        there = all(intake.position(role) >= sentence.end[role] for role in Role)
+        return sentence.end if there else None
+
+    def _step(self, take: Callable[[], StepResult | None], verdicts: tuple[Verdict, ...] = ()) -> float | None:
+        """Take a step and keep what came of it; give how long it took, None where there was nothing to take.
+
+        Raises StepError, which says what was being done.
+        """
+        began, attempt = self._clock(), self._before()
+        try:
+            result = take()
+            took_s = self._clock() - began
+            if result is not None:
+                self._ledger.record(result, took_s, verdicts)
+        except Exception as error:
+            raise StepError(error, attempt(self._task.intake)) from error
+        if result is not None:
+            self._context.stats.stepped(result, self._task.watermark_ms, took_s)
+        for role, partition in self._inputs.items():
+            self._context.stats.behind(role, self._reader.lag(partition) + self._task.intake.buffered(role)[0])
+        return None if result is None else took_s
+
+    def _before(self) -> Callable[[Intake], Attempt]:
+        """Note how things stand before a step; what that gives says, after its failure, what was attempted."""
+        intake, done = self._task.intake, self._ledger.records
+        waited = [intake.buffered(role)[0] for role in Role]
+        heads = [intake.next_offset(role) for role in Role]
+        in_a_row, held = self._task.isolated_in_a_row(), len(self._task.quarantine.held)
+
+        def attempt(after: Intake) -> Attempt:
+            taken: list[int] = [before - after.buffered(role)[0] for role, before in zip(Role, waited, strict=True)]
+            alone = None
+            if taken.count(1) == 1 and done + sum(taken) == 1:
+                role = Role(taken.index(1))
+                alone = Alone(role, heads[role] or 0, after.taken)
+            return Attempt(self._ledger.start, done + sum(taken), alone, in_a_row, held)
+
+        return attempt
 
     async def finish(self) -> None:
         """Leave everything as the next owner needs it."""
@@ -149,7 +216,11 @@ class _Work:
         records.append(cut_record(context.topics, context.task_id, cut))
         # C3 now and then, and at a graceful end, what changed of the state.
         if snapshot:
-            records.extend(await state_records(context, self._task, cut.number, cut.end, self._marks))
+            try:
+                records.extend(await state_records(context, self._task, cut.number, cut.end, self._marks))
+            except ModelError as error:
+                attempt = Attempt(ledger.start, ledger.records, None, held=len(self._task.quarantine.held))
+                raise StepError(error, attempt) from error
         # C4 all or nothing.
         await context.bounded(self._writer.commit(records))
         # C5 only now is it done.

@@ -142,6 +142,11 @@ class TaskStats:
         """Give what each model version has had."""
         yield from self.overview.totals
 
+    @property
+    def quarantined(self) -> int:
+        """How many models are in quarantine."""
+        return self.overview.quarantined
+
     def incidents(self) -> Iterator[FiringIncidents]:
         """Give how many incidents of each model fire, by kind and severity."""
         yield from self.overview.incidents

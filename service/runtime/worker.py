@@ -16,13 +16,14 @@ from service.eventlog.protocol import Assignment, Log, Membership, TopicPartitio
 from service.runtime.changelog import StateMismatchError
 from service.runtime.context import TaskContext
 from service.runtime.inputs_check import InputLostError
+from service.runtime.isolation import Isolation, IsolationError, StepError, describe
 from service.runtime.runner import TaskRunner
 from service.runtime.settings import RuntimeSettings, TopicSettings
 from service.runtime.stats import TaskStats
 
 log = structlog.get_logger(__name__)
 
-PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, InputLostError, UnknownCodecError)
+PERMANENT = (CorruptStateError, NewerStateError, StateMismatchError, InputLostError, UnknownCodecError, IsolationError)
 """Errors that trying again cannot mend: a person must decide. The task stays failed and says so."""
 
 MAX_BACKOFF_FACTOR = 60
@@ -45,6 +46,7 @@ class _Running:
         self._wanted.set()
         self._stopped = False
         self._runner: TaskRunner | None = None
+        self._isolation = Isolation()
         self.coroutine = asyncio.create_task(self._supervise(), name=f"task-{context.partition}")
 
     def stop(self) -> None:
@@ -72,7 +74,7 @@ class _Running:
             await self._wanted.wait()
             began = asyncio.get_running_loop().time()
             try:
-                self._runner = TaskRunner(context)
+                self._runner = TaskRunner(context, self._isolation)
                 await self._runner.run()
             except PERMANENT as error:
                 self._failed(error)
@@ -84,16 +86,34 @@ class _Running:
                 return
             except FencedError:
                 await self._step_back()
+            except StepError as error:
+                self._failed(error.cause)
+                if not self._isolate(error):
+                    return
             except Exception as error:  # noqa: BLE001  # whatever it was: drop what is not committed, acquire again
                 self._failed(error)
             finally:
                 self._runner = None
-            if asyncio.get_running_loop().time() - began > 60:
+            if asyncio.get_running_loop().time() - began > 60 or self._isolation.size is not None:
                 failures = 0
             if not self._stopped:
                 context.stats.restarts_total += 1
                 await asyncio.sleep(context.settings.restart_backoff_ms / 1000 * min(2**failures, MAX_BACKOFF_FACTOR))
                 failures += 1
+
+    def _isolate(self, error: StepError) -> bool:
+        """Look for the record or the model at which the task fails; say whether to go on."""
+        failure = describe(error.cause)
+        if failure is None:
+            return True
+        try:
+            self._isolation.failed(failure, error.attempt)
+        except IsolationError as permanent:
+            self._failed(permanent)
+            return False
+        if self._isolation.size is not None:
+            log.warning("task_isolating", partition=self.context.partition, records=self._isolation.size)
+        return True
 
     async def _step_back(self) -> None:
         """Leave the task to whoever took it. If it is still ours later on, that was a zombie: take it back."""

@@ -19,6 +19,7 @@ from service.core.intake import Positions, Role
 from service.core.prepare import TaskTopics
 from service.core.settings import CoreSettings
 from service.core.task import Task
+from service.core.verdicts import Verdict
 
 BLOCK_RECORDS = 1000
 
@@ -65,6 +66,7 @@ class Recorded(NamedTuple):
     start: Positions
     steps: list[Positions]
     watermark_ms: int
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class ViolationError(AssertionError):
@@ -80,13 +82,17 @@ def verify(evidence: Evidence, core: CoreSettings, topics: tuple[str, str, str],
 
 
 def read_cut(value: bytes) -> Recorded:
-    """Open a cut record: CRC-32, then MessagePack of [format, kind, version, [number, start, steps, watermark]]."""
+    """Open a cut record: CRC-32, then MessagePack of [format, kind, version, [number, start, steps, watermark, ...]].
+
+    Version 2 has verdicts at the end.
+    """
     if zlib.crc32(value[4:]).to_bytes(4, "big") != value[:4]:
         raise ViolationError("a cut record is damaged")
-    form, kind, version, (number, start, steps, watermark_ms) = msgspec.msgpack.decode(value[4:])
-    if (form, kind, version) != (1, "cut", 1):
+    form, kind, version, (number, start, steps, watermark_ms, *more) = msgspec.msgpack.decode(value[4:])
+    if (form, kind, version) not in ((1, "cut", 1), (1, "cut", 2)) or len(more) != version - 1:
         raise ViolationError(f"a cut record has format {form}, kind {kind}, version {version}")
-    return Recorded(number, Positions(*start), [Positions(*step) for step in steps], watermark_ms)
+    verdicts = msgspec.convert(more[0] if more else [], tuple[Verdict, ...])
+    return Recorded(number, Positions(*start), [Positions(*step) for step in steps], watermark_ms, verdicts)
 
 
 def end_of(cuts: Sequence[bytes]) -> Positions:
@@ -119,6 +125,7 @@ def replay(task: Task, cuts: Sequence[Recorded], inputs: Mapping[Role, list[Inpu
     outputs: list[Output] = []
     fed = dict.fromkeys(Role, 0)
     for cut in cuts:
+        task.judge(cut.verdicts)
         for end in cut.steps:
             for role in Role:
                 fed[role] = offer(task, role, inputs[role], fed[role], end[role])
