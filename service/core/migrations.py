@@ -54,7 +54,6 @@ MIGRATIONS: Final[Migrations] = {
     ("task", 1): composed(with_quarantine, with_models_described),
     ("model", 1): composed(with_outcome_time),
     ("version", 1): composed(with_outcome_time, with_meaning),
-    ("version", 1): composed(with_outcome_time),
     ("cut", 1): composed(),  # without verdicts, which an array may lack
 }
 """As `("version", 1): composed(with_target, with_clock)`."""

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.config import Config
 from service.core.dead_letters import REASONS
+from service.core.intake import Role
 from service.core.settings import CoreSettings, ModelProfile
 from service.eventlog.memory import MemoryLog
 from service.http.server import serve
@@ -22,6 +23,7 @@ from service.http.settings import HttpSettings
 from service.runtime.topics import prepare_topics
 from tests.core.stream import drifting
 from tests.runtime.service import consumed, fast, publish, running
+from tests.runtime.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 IDLE = SimpleNamespace(stats={}, ready=True)
@@ -159,6 +161,7 @@ async def test_a_restart_shows_at_once_what_was_there_before() -> None:
         before = await scraped(port)
     async with running(log, config) as worker, serve(HttpSettings(port=0), worker) as port:
         await consumed(log, config, worker)
+        await until(lambda: len(worker.stats[0].lag_records) == len(Role))  # known with the first look at the log
         after = await scraped(port)
     for name in TOTALS:
         assert of(after, f"tidegauge_model_{name}_total") == of(before, f"tidegauge_model_{name}_total") != []
