@@ -71,6 +71,8 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     inflation: float = 1.0
     following: Following | None = None
     mixture: MixtureState | None = None
+    rearmed: bool = False
+    """The evidence was forgotten since the reference: samples are counted from there."""
 
 
 class _EDetector:
@@ -138,6 +140,18 @@ class _EDetector:
         self._inflation = 1.0
         self._following: Following | None = None
         self._mixture: EMixture | None = None
+        self._rearmed = False
+
+    def rearm(self) -> None:
+        """Forget the evidence of a change, and keep all that was learnt as normal: the owner has told the change.
+
+        Samples are counted from here. Nothing happens while the reference is being learnt.
+        """
+        if self._mixture is not None:
+            held = self._mixture.state
+            bets = Bets(tuple(held.offsets), tuple(held.slopes))
+            self._mixture = EMixture(MixtureState.new(bets), self._log_threshold, shiryaev=self._shiryaev)
+            self._rearmed = True
 
     def update(self, value: float) -> Level:
         """Take one loss in [0, 1] and say the level after it."""
@@ -186,12 +200,13 @@ class _EDetector:
         statistic = self._statistic
         level = self._level(statistic)
         change_point, mean, judged = None, None, 0
+        learnt = 0 if self._rearmed else self._reference.count
         if self._mixture is not None:
             judged = self._mixture.state.count
             if level is not Level.STABLE:
                 before, mean = self._mixture.change()
-                change_point = self._reference.count + before
-        count = self._reference.count + judged
+                change_point = learnt + before
+        count = learnt + judged
         return Verdict(level, statistic, self._log_threshold, count, change_point, mean=mean)
 
     @property
@@ -202,7 +217,7 @@ class _EDetector:
     def snapshot(self) -> State:
         """Give parameters and state."""
         mixture = self._mixture.state if self._mixture is not None else None
-        body = _Body(self._reference.state, self._null, self._inflation, self._following, mixture)
+        body = _Body(self._reference.state, self._null, self._inflation, self._following, mixture, self._rearmed)
         return sealed(self.name, self._parameters, body)
 
     def restore(self, state: State) -> None:
@@ -218,7 +233,7 @@ class _EDetector:
         self._configure(parameters)
         self._reference = LossReference(parameters["reference_size"], self._reference_doubt, body.reference)
         self._null, self._inflation = body.null, body.inflation
-        self._following, self._mixture = body.following, mixture
+        self._following, self._mixture, self._rearmed = body.following, mixture, body.rearmed
 
     @property
     def _statistic(self) -> float:

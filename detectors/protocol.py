@@ -1,7 +1,7 @@
 """What every detector is: an incremental test of one stream of numbers, in bounded memory."""
 
 from enum import IntEnum
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -87,6 +87,15 @@ class Detector(Protocol):
 
     def restore(self, state: State) -> None:
         """Take over a snapshot. Raises StateError when it is another detector's or a newer version's."""
+        ...
+
+
+@runtime_checkable
+class Rearming(Protocol):
+    """A detector that can forget the evidence of a change and keep what it has learnt as normal."""
+
+    def rearm(self) -> None:
+        """Go on after a drift, against the same reference."""
         ...
 
 

@@ -101,6 +101,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     before: Before = None
     after: After = None
+    after_low: Annotated[
+        float | None, Meta(description="lower bound of a 90 % interval of `after`, where it is an estimated mean")
+    ] = None
+    after_high: Annotated[float | None, Meta(description="upper bound of that interval")] = None
     features: Annotated[
         tuple[FeatureContribution, ...], Meta(description="the features that take part, most drifted first")
     ] = ()

@@ -116,7 +116,7 @@ def _describe(finding: Finding) -> str:
     first = finding.evidence[0] if finding.evidence else None
     match finding.kind:
         case "concept_drift":
-            what = f"the loss drifted{_movement(first)}"
+            what = f"{'the loss changed again, it moved' if finding.update else 'the loss drifted'}{_movement(first)}"
         case "data_drift":
             what = f"{_features(first)} moved away from the reference"
         case "data_quality":
@@ -137,7 +137,13 @@ def _movement(evidence: Evidence | None) -> str:
         return ""
     if evidence.before is None:
         return f" to {figure(evidence.after)}"
-    return f" from {figure(evidence.before)} to {figure(evidence.after)}"
+    return f" from {figure(evidence.before)} to {figure(evidence.after)}{_range(evidence)}"
+
+
+def _range(evidence: Evidence) -> str:
+    if evidence.after_low is None or evidence.after_high is None:
+        return ""
+    return f" (90 % interval {figure(evidence.after_low)} to {figure(evidence.after_high)})"
 
 
 def _proof(evidence: Evidence | None) -> str:

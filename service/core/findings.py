@@ -33,5 +33,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Concept drift: outcomes of the monitor that came before the estimated change."""
     change_time_ms: int | None = None
     """Event time of the estimated change."""
+    update: bool = False
+    """DRIFT: a further change of what is told already, of which readers are to hear at once."""
     resolution: str | None = None
     """STABLE: why the cause is gone."""

@@ -2,8 +2,9 @@
 
 The first `reference_outcomes` outcomes are the reference. From then on every configured detector watches the loss
 (0 or 1 for classes; for regression the absolute error, divided by a quantile of the reference and clipped to 1). A
-drift towards a *larger* loss opens the cause; it is gone when the mean of the last `recovered_outcomes` losses is back
-within the reference's chance. Detectors that find the loss falling are rebased, and nobody is woken.
+drift towards a *larger* loss opens the cause. From then on `detectors.aftermath` follows the loss: it ends the cause
+where the loss is back at its reference, and tells each further change of the level on the way. What was learnt as
+normal stays. Detectors that find the loss falling are rebased, and nobody is woken.
 """
 
 from typing import Any, TypedDict
@@ -11,25 +12,24 @@ from typing import Any, TypedDict
 import msgspec
 import numpy as np
 
-from detectors import registry
-from detectors.columns import SHORT
-from detectors.dependence import Dependence
-from detectors.protocol import Detector, Level, State
+from detectors.aftermath import Limits, Turn
+from detectors.level import LevelSums
+from detectors.level_interval import LevelEstimate, estimate_level
+from detectors.protocol import Level, State
 from schemas.outputs import ChangePoint, Evidence
 from service.core.columns import Float, Outcomes
 from service.core.findings import Finding
 from service.core.inputs.versions import require_version
+from service.core.loss_course import CourseState, LossCourse
+from service.core.loss_detectors import BankState, DetectorBank, LossReference, fits_numbers, stored_reference_of
 from service.core.loss_feed import NEVER, Drift, LossFeed
 from service.core.metrics.window import OutcomeWindow
-from service.core.settings import ConceptDriftSettings, DetectorSettings
+from service.core.settings import ConceptDriftSettings
 
 _VERSION = 1
 
-_CHECKS_PER_SPAN = 4
-"""How often, within `recovered_outcomes` outcomes, an open cause is looked at again."""
-
-_RECOVERED_SIGMAS = 1.645
-"""One-sided 95 %: a stable stream at its reference mean passes this check 19 times in 20."""
+_LOOKED_BACK = 5_000
+"""Outcomes within which the change behind an alarm is looked for when the level since is estimated."""
 
 
 class LossState(TypedDict):
@@ -49,7 +49,8 @@ class LossState(TypedDict):
     scaled: tuple[float, float]
     dependence: float
     first_number: int
-    opened_at: int | None
+    course: Any
+    """A CourseState; null until the reference window is whole."""
 
 
 class LossMonitor:
@@ -63,69 +64,67 @@ class LossMonitor:
         bernoulli: bool,
         reference: State | None = None,
     ) -> None:
-        self._stored = reference
+        self._stored = None if reference is None else stored_reference_of(reference)
         self._settings = settings
-        self._span = recovered_outcomes
+        self._limits = Limits(
+            smallest_harm=settings.smallest_harm,
+            between_false_resolutions=settings.expected_outcomes_between_false_resolutions,
+            between_false_updates=settings.expected_outcomes_between_false_updates,
+            least_outcomes=recovered_outcomes,
+        )
         self._bernoulli = bernoulli
         self._chosen = [item for item in settings.detectors if bernoulli or fits_numbers(item)]
-        self._start()
+        self._start(0)
 
-    def _start(self) -> None:
-        self.detectors: list[Detector] = [
-            make_detector(item, self._settings.reference_outcomes) for item in self._chosen
-        ]
-        self._bases = [0] * len(self.detectors)
+    def _start(self, number: int) -> None:
+        self.bank = DetectorBank(self._chosen, self._settings.reference_outcomes, bernoulli=self._bernoulli)
+        self.bank.bases = [number] * len(self.bank)  # they count from here
         self._votes: dict[int, tuple[int, Evidence]] = {}
         self._pending: Float = np.empty(0)
-        self.reference_mean: float | None = None
-        self._reference_std = 0.0
-        self._cap = 1.0
-        self._scaled_mean = self._scaled_variance = 0.0
-        self._dependence = 1.0
-        self._first_number = 0
-        self._opened_at: int | None = None
-        self._reference_count = self._settings.reference_outcomes
+        self._known: LossReference | None = None
+        self._course: LossCourse | None = None
+        self._first_number = number
         if self._stored is not None:
-            self._adopt(self._stored)
+            self._know(self._stored, number)
+            self.bank.hold_against(self._stored, number)
 
-    def _adopt(self, reference: State) -> None:
-        self._reference_count = reference["count"]
-        self.reference_mean = reference["mean"]
-        self._reference_std = reference["std"]
-        self._cap = reference["cap"]
-        self._scaled_mean, self._scaled_variance = reference["scaled"]
-        self._dependence = reference.get("dependence", 1.0)
-        for place in range(len(self.detectors)):
-            self._restart(place, 0)
+    def _know(self, reference: LossReference, number: int) -> None:
+        """Hold the loss against a whole reference window that ended behind `number` outcomes."""
+        self._known = reference
+        self._course = LossCourse.begin(self._limits, reference.dependence, reference.level, number)
+        self.bank.learn(reference)
+
+    @property
+    def reference_mean(self) -> float | None:
+        """Mean loss of the reference window; None until it is whole."""
+        return None if self._known is None else self._known.mean
 
     def close_reference(self, outcomes_so_far: int) -> None:
         """End the reference window with the outcomes that came; nothing where it is whole, or none came."""
-        if self.reference_mean is not None or not len(self._pending):
+        if self._known is not None or not len(self._pending):
             return
-        self._reference_count = len(self._pending)
-        self._learn(self._pending)
+        learnt = self._learnt(self._pending)
         self._pending = np.empty(0)
-        for place in range(len(self.detectors)):
-            self._restart(place, outcomes_so_far)
+        self._know(learnt, outcomes_so_far)
+        self.bank.hold_against(learnt, outcomes_so_far)
 
     def reference(self) -> State | None:
         """Give the reference window as plain data; None until it is whole."""
-        if self.reference_mean is None:
+        known = self._known
+        if known is None:
             return None
         return {
-            "count": self._reference_count,
-            "mean": self.reference_mean,
-            "std": self._reference_std,
-            "cap": self._cap,
-            "scaled": [self._scaled_mean, self._scaled_variance],
-            "dependence": self._dependence,
+            "count": known.count,
+            "mean": known.mean,
+            "std": known.std,
+            "cap": known.cap,
+            "scaled": list(known.scaled),
+            "dependence": known.dependence,
         }
 
     def reset(self, outcomes_so_far: int) -> None:
         """Learn the reference anew from the next outcome on."""
-        self._start()
-        self._first_number = outcomes_so_far
-        self._bases = [outcomes_so_far] * len(self.detectors)  # they count from here
+        self._start(outcomes_so_far)
 
     def feed(self, outcomes: Outcomes, losses: Float, window: OutcomeWindow) -> LossFeed:
         """Begin to take outcomes (with finite losses): they go into the window as the feed advances."""
@@ -134,112 +133,89 @@ class LossMonitor:
     # ------------------------------------------------------------------------------------------ detectors
 
     def _drifts(self, losses: Float, start: int) -> list[Drift]:
-        if self.reference_mean is not None:
-            return self._feed(losses, start, 0)
+        if self._known is not None:
+            return self.bank.feed(self._scaled(losses), start, 0)
         held = len(self._pending)
         self._pending = np.concatenate([self._pending, losses[: self._settings.reference_outcomes - held]])
         if len(self._pending) < self._settings.reference_outcomes:
             return []
         reference, self._pending = self._pending, np.empty(0)
-        self._learn(reference)
-        self._feed(reference, start - held, 0)  # what they find in the reference itself is not news
         taken = len(reference) - held
-        return self._feed(losses[taken:], start + taken, taken)
+        self._know(self._learnt(reference), start + taken)
+        self.bank.feed(self._scaled(reference), start - held, 0)  # what they find in the reference itself is not news
+        return self.bank.feed(self._scaled(losses[taken:]), start + taken, taken)
 
-    def _learn(self, reference: Float) -> None:
-        self.reference_mean = float(np.mean(reference))
-        self._reference_std = float(np.std(reference))
-        if not self._bernoulli:
-            cap = float(np.quantile(reference, self._settings.loss_cap_quantile))
-            self._cap = cap or float(np.max(reference)) or 1.0
-        scaled = reference if self._bernoulli else np.minimum(reference / self._cap, 1.0)
-        self._scaled_mean, self._scaled_variance = float(np.mean(scaled)), float(np.var(scaled))
-        sums = Dependence()
-        sums.take(scaled)
-        self._dependence = sums.inflation
+    def _learnt(self, losses: Float) -> LossReference:
+        return LossReference.learn(losses, None if self._bernoulli else self._settings.loss_cap_quantile)
 
-    def _feed(self, losses: Float, start: int, first_row: int) -> list[Drift]:
-        values = losses if self._bernoulli else np.minimum(losses / self._cap, 1.0)
-        # A few plain floats cost a detector less than an array of them does.
-        part: Float | list[float] = values.tolist() if len(values) < SHORT else values
-        found: list[Drift] = []
-        for place in range(len(self.detectors)):
-            consumed = 0
-            while consumed < len(part):
-                detector = self.detectors[place]
-                progress = detector.update_many(part[consumed:] if consumed else part)
-                consumed += progress.consumed
-                if progress.level is Level.DRIFT:
-                    verdict = detector.verdict()
-                    number = start + consumed
-                    change = number - 1 if verdict.change_point is None else self._bases[place] + verdict.change_point
-                    found.append(Drift(first_row + consumed - 1, place, verdict, min(change, number - 1)))
-                    self._restart(place, number)
-        found.sort(key=lambda drift: (drift.row, drift.place))
-        return found
+    def _scaled(self, losses: Float) -> Float:
+        return self.bank.scaled(losses, self._cap)
 
-    def _restart(self, place: int, number: int) -> None:
-        """Let a detector that drifted go on, from an outcome on.
-
-        One that can be given a reference keeps the monitor's: it must not take the worse loss for normal.
-        """
-        item = self._chosen[place]
-        if "reference_count" in registry.parameters(item.name) and self.reference_mean is not None:
-            self.detectors[place] = self._with_reference(item)
-        else:
-            self.detectors[place].rebase()
-        self._bases[place] = number
-
-    def _with_reference(self, item: DetectorSettings) -> Detector:
-        given = {
-            "reference_count": self._reference_count,
-            "reference_mean": self._scaled_mean,
-            "reference_inflation": self._dependence,
-        }
-        if not self._bernoulli:
-            given["reference_variance"] = self._scaled_variance
-        return registry.make(item.name, **(item.params | given))
+    @property
+    def _cap(self) -> float:
+        return 1.0 if self._known is None else self._known.cap
 
     # --------------------------------------------------------------------------------------------- causes
 
     def judge(self, drift: Drift, outcomes: Outcomes, window: OutcomeWindow) -> Finding | None:
         """Decide whether a drift opens the cause. The window holds the outcomes up to it."""
-        since = window.since(drift.change)
-        if self.reference_mean is None or since.mean_loss is None or since.mean_loss <= self.reference_mean:
+        course, number = self._course, window.total
+        if course is None or self._known is None or course.is_open:
             return None
+        since = window.since(drift.change)
+        if since.mean_loss is None or since.mean_loss <= self._known.mean:
+            return None
+        point = self._point(drift.change, window)
+        if point is None:
+            return None
+        level = self._estimate(course, self._known, window)
+        self._votes[drift.place] = number, self._vote(drift, point, course.normal_before(drift.change), level)
+        if not self._agreed(number, drift.place):
+            return None
+        course.open(drift.change, number)
+        return self._finding(drift, outcomes, point, number)
+
+    def _point(self, change: int, window: OutcomeWindow) -> ChangePoint | None:
+        """Say where the change was behind which an outcome is the first; None where nothing is kept of it."""
+        since = window.since(change)
         changed = window.changed_at(since.first_number)
         if changed is None:
             return None
-        point = ChangePoint(
-            sample_index=drift.change - self._first_number,
+        return ChangePoint(
+            sample_index=change - self._first_number,
             event_time_ms=changed.time_ms,
             prediction_offset=changed.offset,
             outcome_time_ms=since.whole_ms,
         )
+
+    def _vote(self, drift: Drift, point: ChangePoint, normal: LevelSums, level: LevelEstimate) -> Evidence:
+        """Say what a detector saw, and what the level since then may be."""
         verdict = drift.verdict
-        self._votes[drift.place] = (
-            window.total,
-            Evidence(
-                detector=self._chosen[drift.place].name,
-                subject="error",
-                statistic=verdict.statistic,
-                threshold=verdict.threshold,
-                sample_count=verdict.sample_count,
-                p_value=verdict.p_value,
-                reference_count=self._reference_count,
-                change_point=point,
-                before=self.reference_mean,
-                after=since.mean_loss,
-            ),
+        return Evidence(
+            detector=self._chosen[drift.place].name,
+            subject="error",
+            statistic=verdict.statistic,
+            threshold=verdict.threshold,
+            sample_count=verdict.sample_count,
+            p_value=verdict.p_value,
+            reference_count=normal.count,
+            change_point=point,
+            before=self._cap * normal.total / normal.count,
+            after=self._cap * level.mean,
+            after_low=self._cap * level.low,
+            after_high=self._cap * level.high,
         )
-        if self._opened_at is not None or not self._agreed(window.total, drift.place):
-            return None
-        self._opened_at = window.total
-        return self._finding(drift, outcomes, point, window.total)
+
+    def _estimate(self, course: LossCourse, known: LossReference, window: OutcomeWindow) -> LevelEstimate:
+        """Estimate the level that the newest outcomes have reached, not looking back behind an earlier alarm."""
+        start = max(window.total - _LOOKED_BACK, course.since)
+        normal = course.normal
+        weight = 1.0 / (normal.spread * known.dependence)
+        return estimate_level(self._scaled(window.losses(start, window.total)), normal.mean, weight)
 
     def _agreed(self, number: int, place: int) -> bool:
         recent = self._recent(number)
-        count = len(self.detectors)
+        count = len(self.bank)
         return {
             "first": place == 0,
             "any": True,
@@ -267,105 +243,115 @@ class LossMonitor:
         )
 
     def next_check(self, count: int) -> int:
-        """Say behind how many outcomes, more than `count`, an open cause is looked at again."""
-        if self._opened_at is None:
-            return NEVER
-        step = max(self._span // _CHECKS_PER_SPAN, 1)
-        first = self._opened_at + self._span
-        passed = max((count - first) // step + 1, 0)
-        return first + passed * step
+        """Say behind how many outcomes, more than `count`, the window is looked at again."""
+        return NEVER if self._course is None else self._course.next_look(count)
 
     def check(self, row: int, outcomes: Outcomes, window: OutcomeWindow) -> Finding | None:
-        """Look whether an open cause is gone."""
-        recent = window.since(window.total - self._span).mean_loss
-        allowed = (self.reference_mean or 0.0) + _RECOVERED_SIGMAS * self._reference_std / self._span**0.5
-        if recent is None or recent > allowed:
+        """Sum up what is normal, or look whether an open cause has changed or is gone."""
+        course = self._course
+        if course is None:
             return None
-        self._opened_at = None
-        self._votes.clear()
-        return Finding(
+        losses = self._scaled(window.losses(*course.pending(window.total)))
+        turn = course.look(losses, window.total)
+        if turn is None:
+            return None
+        finding = Finding(
             sequence=int(outcomes.sequence[row]),
             time_ms=int(outcomes.watermark_ms[row]),
             kind="concept_drift",
             subject="error",
             level=Level.STABLE,
-            resolution=f"mean loss of the last {self._span} outcomes is {recent:.4g}, back at its reference",
         )
+        if turn.kind == "back":
+            self._votes.clear()
+            return msgspec.structs.replace(finding, resolution=self._back(turn))
+        return msgspec.structs.replace(
+            finding, level=Level.DRIFT, severity="critical", update=True, evidence=(self._moved(turn, window),)
+        )
+
+    def _back(self, turn: Turn) -> str:
+        return (
+            f"mean loss of the last {turn.level.count:,} outcomes is {self._cap * turn.level.plain_mean:.4g}, back at "
+            f"its reference of {self._cap * turn.reference.plain_mean:.4g} over {turn.reference.count:,}"
+        )
+
+    def _moved(self, turn: Turn, window: OutcomeWindow) -> Evidence:
+        """Say from which level to which the loss has moved while its cause was open."""
+        low, high = turn.level.interval(1.0 if self._known is None else self._known.dependence)
+        return Evidence(
+            detector="aftermath",
+            subject="error",
+            statistic=turn.statistic,
+            threshold=turn.threshold,
+            sample_count=turn.level.count,
+            reference_count=turn.before.count,
+            change_point=self._point(window.total - turn.level.count, window),
+            before=self._cap * turn.before.plain_mean,
+            after=self._cap * turn.level.plain_mean,
+            after_low=self._cap * low,
+            after_high=self._cap * high,
+        )
+
+    def accept(self, outcomes_so_far: int) -> LevelSums | None:
+        """Take the level that an open cause has led to for normal; gives it. None where there is none to take."""
+        level = None if self._course is None else self._course.accept(outcomes_so_far)
+        if level is None or self._known is None:
+            return None
+        self._known = self._known.accepting(level)
+        self._votes.clear()
+        self.bank.hold_against(self._known, outcomes_so_far)
+        return level
 
     # ---------------------------------------------------------------------------------------------- state
 
     def verdicts(self) -> dict[str, dict[str, float | None]]:
-        """Give what each detector says now: statistic, threshold, level, mean."""
-        said = {}
-        for item, detector in zip(self._chosen, self.detectors, strict=True):
-            verdict = detector.verdict()
-            said[item.name] = {
-                "level": float(verdict.level),
-                "statistic": _finite(verdict.statistic),
-                "threshold": _finite(verdict.threshold),
-                "sample_count": float(verdict.sample_count),
-            }
-        return said
+        """Give what each detector says now: statistic, threshold, level, sample count."""
+        return self.bank.verdicts()
 
     def snapshot(self) -> LossState:
         """Give everything as plain data."""
+        bank, known = self.bank.snapshot(), self._known
         return {
             "version": _VERSION,
-            "detectors": [detector.snapshot() for detector in self.detectors],
-            "chosen": [(item.name, item.params) for item in self._chosen],
-            "bases": list(self._bases),
+            "detectors": bank.detectors,
+            "chosen": bank.chosen,
+            "bases": bank.bases,
             "votes": {str(place): (at, msgspec.to_builtins(evidence)) for place, (at, evidence) in self._votes.items()},
             "pending": self._pending.tobytes(),
-            "reference_count": self._reference_count,
+            "reference_count": self._settings.reference_outcomes if known is None else known.count,
             "reference_mean": self.reference_mean,
-            "reference_std": self._reference_std,
+            "reference_std": 0.0 if known is None else known.std,
             "cap": self._cap,
-            "scaled": (self._scaled_mean, self._scaled_variance),
-            "dependence": self._dependence,
+            "scaled": (0.0, 0.0) if known is None else known.scaled,
+            "dependence": 1.0 if known is None else known.dependence,
             "first_number": self._first_number,
-            "opened_at": self._opened_at,
+            "course": None if self._course is None else msgspec.to_builtins(self._course.state, builtin_types=(bytes,)),
         }
 
     def restore(self, state: LossState, outcomes_so_far: int) -> None:
         """Take over a snapshot. Detectors whose settings are no longer the same begin as new, with what comes next."""
         require_version(state, _VERSION, "loss monitor")
         self._restore_reference(state)
-        held = list(zip(state["chosen"], state["detectors"], state["bases"], strict=True))
-        for place, item in enumerate(self._chosen):
-            # What is pending they will still be given, when the reference is whole.
-            self._restart(place, outcomes_so_far - len(self._pending))
-            for chosen, snapshot, base in held:
-                if tuple(chosen) == (item.name, item.params):
-                    self.detectors[place], self._bases[place] = registry.restore(snapshot), base
+        # What is pending they will still be given, when the reference is whole.
+        held = BankState(state["chosen"], state["detectors"], state["bases"])
+        self.bank.restore(held, self._known, outcomes_so_far - len(self._pending))
         for voter, (at, evidence) in state["votes"].items():
-            if int(voter) < len(self.detectors):
+            if int(voter) < len(self.bank):
                 self._votes[int(voter)] = (at, msgspec.convert(evidence, Evidence))
         self._first_number = state["first_number"]
-        self._opened_at = state["opened_at"]
+        if state["course"] is not None and self._known is not None:
+            course = msgspec.convert(state["course"], CourseState, builtin_types=(bytes,))
+            self._course = LossCourse(self._limits, self._known.dependence, course)
 
     def _restore_reference(self, state: LossState) -> None:
         self._pending = np.frombuffer(state["pending"], dtype=np.float64)
-        self._reference_count = state["reference_count"]
-        self.reference_mean = state["reference_mean"]
-        self._reference_std = state["reference_std"]
-        self._cap = state["cap"]
-        self._scaled_mean, self._scaled_variance = state["scaled"]
-        self._dependence = state["dependence"]
-
-
-def make_detector(settings: DetectorSettings, reference_outcomes: int) -> Detector:
-    """Make a configured detector; one that learns a reference learns it from as many outcomes as the monitor does."""
-    params = dict(settings.params)
-    known = registry.parameters(settings.name)
-    if "reference_size" in known:
-        params.setdefault("reference_size", reference_outcomes)
-    return registry.make(settings.name, **params)
-
-
-def fits_numbers(settings: DetectorSettings) -> bool:
-    """Whether a detector takes losses between 0 and 1; those for 0 or 1 alone are left out of regressions."""
-    return registry.make(settings.name, **settings.params).domain != "bernoulli"
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+        self._known = self._course = None
+        if state["reference_mean"] is not None:
+            self._known = LossReference(
+                count=state["reference_count"],
+                mean=state["reference_mean"],
+                std=state["reference_std"],
+                cap=state["cap"],
+                scaled=state["scaled"],
+                dependence=state["dependence"],
+            )

@@ -50,10 +50,28 @@ def with_meaning(version: Any) -> Any:
     return version | {"meaning": {"decided": None, "told": []}}
 
 
+def with_loss_course(payload: Any) -> Any:
+    """Let what is normal for the loss begin with its reference window, and an open alarm be followed from now on."""
+    loss = payload["loss"]
+    opened_at, mean = loss.pop("opened_at"), loss["reference_mean"]
+    loss["course"] = None
+    if mean is not None:
+        count, (scaled, variance) = loss["reference_count"], loss["scaled"]
+        normal = {"count": count, "total": count * scaled, "squares": count * (variance + scaled * scaled)}
+        nothing = {"count": 0, "total": 0.0, "squares": 0.0}
+        aftermath = {"reference": normal, "inflation": loss["dependence"], "level": nothing}
+        loss["course"] = {
+            "notes": [{"number": payload["window"]["total"] if opened_at is None else opened_at, "normal": normal}],
+            "opened_at": opened_at,
+            "aftermath": None if opened_at is None else aftermath,
+        }
+    return payload
+
+
 MIGRATIONS: Final[Migrations] = {
     ("task", 1): composed(with_quarantine, with_models_described),
     ("model", 1): composed(with_outcome_time),
-    ("version", 1): composed(with_outcome_time, with_meaning),
-    ("cut", 1): composed(),  # without verdicts, which an array may lack
+    ("version", 1): composed(with_outcome_time, with_meaning, with_loss_course),
+    ("cut", 1): composed(),
 }
 """As `("version", 1): composed(with_target, with_clock)`."""

@@ -80,7 +80,7 @@ def test_a_detector_that_goes_on_behind_a_drift_knows_how_dependent_the_referenc
         watched.feed(losses)
         (finding,) = watched.feed(np.ones(200))
         assert finding.kind == "concept_drift"
-        inflation = watched.monitor.detectors[0].snapshot()["parameters"]["reference_inflation"]
+        inflation = watched.monitor.bank.detectors[0].snapshot()["body"]["inflation"]
         assert inflation <= most
         assert (inflation > 3.0) == (most > 1.0)
         reference = watched.monitor.reference()

@@ -179,7 +179,7 @@ class AlertPolicy:
             return
         incident.deadline_ms = None
         incident.resolution = None
-        worse |= self._book.judge_company(incident)
+        worse |= self._book.judge_company(incident) or finding.update
         # A feature set that grows is worth an update, but drift that creeps through hundreds of features is not
         # worth hundreds of them.
         earliest = incident.sent_ms + self._settings.keep_firing_for_ms

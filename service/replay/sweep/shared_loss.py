@@ -3,6 +3,7 @@
 from detectors.protocol import State
 from service.core.columns import Float
 from service.core.loss import LossMonitor
+from service.core.loss_detectors import LossReference
 from service.core.loss_feed import Drift
 from service.core.settings import ConceptDriftSettings, DetectorSettings
 from service.replay.sweep.shared import Moment
@@ -22,6 +23,16 @@ class Track(LossMonitor):
         self._told_at = -1
         self._told: dict[tuple[int, int], list[Drift]] = {}
 
+    @property
+    def known(self) -> LossReference | None:
+        """The reference window; None until it is whole."""
+        return self._known
+
+    @property
+    def reference_end(self) -> int:
+        """Outcomes that had come when the reference window was whole."""
+        return 0 if self._course is None else self._course.state.notes[0].number
+
     def drifts(self, losses: Float, start: int) -> list[Drift]:
         """Give the drifts in a batch; asked for the same one again, the same."""
         if self._told_at != self._moment.number:
@@ -32,11 +43,6 @@ class Track(LossMonitor):
         if key not in self._told:
             self._told[key] = self._drifts(losses, start)
         return self._told[key]
-
-    @property
-    def reference_std(self) -> float:
-        """Standard deviation of the reference's losses."""
-        return self._reference_std
 
 
 class Tracks:
@@ -86,8 +92,13 @@ class SharedLoss(LossMonitor):
         for place, single in enumerate(self._singles):
             track = self._tracks.track(single, self._first_number)
             found.extend(drift._replace(place=place) for drift in track.drifts(losses, start))
-            self.reference_mean, self._reference_std = track.reference_mean, track.reference_std
+            self._share_reference(track)
         return sorted(found, key=lambda drift: (drift.row, drift.place))
+
+    def _share_reference(self, track: Track) -> None:
+        """Hold the loss against the reference window that the shared detector has learnt."""
+        if track.known is not None and self._known is None:
+            self._know(track.known, track.reference_end)
 
 
 def _single(settings: ConceptDriftSettings, item: DetectorSettings) -> ConceptDriftSettings:
