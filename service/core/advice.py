@@ -23,6 +23,9 @@ FINE_TUNING_SUBJECT = "fine_tuning"
 QUARANTINE_SUBJECT = "quarantined"
 """Subject of the operational incident that says: the monitors of this model fail, its records are dead letters."""
 
+NO_FEATURES_SUBJECT = "no_features"
+"""Subject of the operational incident that says: columns that are no features are not watched."""
+
 NAMED_FEATURES = 5
 """Features named in a summary. The others are counted; the evidence lists them."""
 _TEXT_CHARS = 64
@@ -38,6 +41,12 @@ _ALERTNAMES: dict[DriftKind, str] = {
     "performance": "ModelPerformanceDegraded",
     "latency": "ModelLatencyHigh",
     "operational": "TidegaugeLimitReached",
+}
+_OPERATIONAL_ALERTNAMES: dict[str, str] = {
+    FINE_TUNING_SUBJECT: "ModelFineTuningExhausted",
+    NO_FEATURES_SUBJECT: "ModelColumnsAreNoFeatures",
+    QUARANTINE_SUBJECT: "ModelQuarantined",
+    SCORE_SUBJECT: "ModelScoresMisread",
 }
 
 
@@ -60,12 +69,8 @@ def alertname(kind: DriftKind, subject: str) -> str:
     """
     if kind == "latency" and subject == "error_rate":
         return "ModelErrorRateHigh"
-    if kind == "operational" and subject == FINE_TUNING_SUBJECT:
-        return "ModelFineTuningExhausted"
-    if kind == "operational" and subject == QUARANTINE_SUBJECT:
-        return "ModelQuarantined"
-    if kind == "operational" and subject == SCORE_SUBJECT:
-        return "ModelScoresMisread"
+    if kind == "operational":
+        return _OPERATIONAL_ALERTNAMES.get(subject, _ALERTNAMES[kind])
     return _ALERTNAMES[kind]
 
 
@@ -232,6 +237,12 @@ _FIXED: dict[str, str] = {
         "AUC, average precision, log loss, Brier score and the estimates are wrong as long as scores are read so. Say "
         "of which class they speak: score_class in the events (or produce --score-class), or positive_label in the "
         "model's profile; without either, reset the model's monitors and it is found out anew."
+    ),
+    NO_FEATURES_SUBJECT: (
+        "Row numbers, time stamps and identifiers drift by what they are, so these columns are left out of drift and "
+        "data quality. Best do not send them, or name them in feature_drift.exclude; name them in "
+        "feature_drift.include, with the features, if they are to be watched all the same. It counts from the next "
+        "reset of the monitors on."
     ),
     "operational": (
         "A limit keeps memory bounded: what is beyond it is counted and not watched. Find out whether the input is "

@@ -68,10 +68,20 @@ def with_loss_course(payload: Any) -> Any:
     return payload
 
 
+def with_no_features(monitors: Any) -> Any:
+    """Leave nothing out before the next reference window, and give examples from the next block on."""
+    return monitors | {"features": monitors["features"] | {"left_out": [], "wrong": {}}}
+
+
+def with_confidence(monitors: Any) -> Any:
+    """Watch no confidence before the next reference window: in the present one there is none."""
+    return monitors | {"predictions": monitors["predictions"] | {"confidence": False}}
+
+
 MIGRATIONS: Final[Migrations] = {
     ("task", 1): composed(with_quarantine, with_models_described),
     ("model", 1): composed(with_outcome_time),
-    ("version", 1): composed(with_outcome_time, with_meaning, with_loss_course),
+    ("version", 1): composed(with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence),
     ("cut", 1): composed(),
 }
 """As `("version", 1): composed(with_target, with_clock)`."""

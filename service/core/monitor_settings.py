@@ -82,7 +82,9 @@ class FeatureDriftSettings(Settings, frozen=True):
         float | None,
         Meta(description="compare the statistic with this instead of a calibrated threshold, as 0.25 for psi"),
     ] = None
-    include: Annotated[tuple[str, ...], Meta(description="feature names to watch; empty: all")] = ()
+    include: Annotated[
+        tuple[str, ...], Meta(description="feature names to watch, whatever they are; empty: all that are features")
+    ] = ()
     exclude: Annotated[tuple[str, ...], Meta(description="feature names not to watch")] = ()
     max_features: Annotated[
         int, Meta(ge=1, le=10_000, description="features watched per model version; more are counted and not watched")

@@ -104,6 +104,8 @@ class Features(msgspec.Struct, frozen=True):
     table: Table
     drift: Drift | None
     quality: Quality | None
+    left_out: tuple[str, ...] = ()
+    """Columns that are no features."""
 
     @property
     def sample_count(self) -> int:

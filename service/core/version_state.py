@@ -5,7 +5,7 @@ from typing import TypedDict
 from service.core.inputs.embeddings import EmbeddingsState
 from service.core.inputs.feature_monitor import FeaturesState
 from service.core.inputs.latency import LatencyState
-from service.core.inputs.value_monitor import ValueState
+from service.core.inputs.value_monitor import PredictionState, ValueState
 from service.core.loss import LossState
 from service.core.meaning import MeaningState
 from service.core.metrics.estimate import EstimateState
@@ -22,7 +22,7 @@ class VersionState(TypedDict):
     counts: dict[str, int]
     features: FeaturesState
     embeddings: EmbeddingsState
-    predictions: ValueState
+    predictions: PredictionState
     labels: ValueState
     latency: LatencyState
     window: WindowState

@@ -235,3 +235,17 @@ def unfilter(kind: int, line: np.ndarray, above: np.ndarray, channels: int) -> n
             guess = (left, over, corner)[near.index(min(near))]
         made[channels + place] = (line[place] + guess) % 256
     return made[channels:]
+
+
+def test_picture_and_table_show_the_same_severity_the_worst_that_an_incident_was() -> None:
+    from msgspec.structs import replace
+
+    mild = replace(alert(1200, "data_drift"), severity="warning", harmless_so_far=True)
+    worse = replace(mild, severity="critical", alert_id="later", event_time_ms=mild.event_time_ms + 5000)
+    for alerts in ([mild], [mild, worse]):
+        digest, timelines = Digest(), {"m": ruler(3000, np.zeros(3000))}
+        digest.take(list(alerts))
+        text = page(Backtest(score(digest, timelines, None, CoreSettings()), digest, timelines, 6000), None, {}, [])
+        (drawn,) = re.findall(r'class="incident (\w+)', text)
+        (listed,) = re.findall(r"<td>data drift</td><td>(\w+)</td>", text)
+        assert drawn == listed == alerts[-1].severity

@@ -92,6 +92,10 @@ class DriftMonitor:
         """Whether there is a reference to compare with."""
         return self._histogram is not None
 
+    def has_values(self, column: int) -> bool:
+        """Say whether the reference has a value in a column. Only where there is one."""
+        return bool(self._reference_histogram.counts[column, :MISSING].any())
+
     # -- reference
 
     def learn(self, rows: Float, schema: Schema) -> None:

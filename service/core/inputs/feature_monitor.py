@@ -14,6 +14,7 @@ from service.core.inputs.blocks import Block, PendingRows, PendingState, RowTime
 from service.core.inputs.drift import DriftMonitor, DriftState
 from service.core.inputs.feature_table import FeatureTable, FeatureTableState
 from service.core.inputs.loss_by_bin import BlockSample, LossByBin, LossByBinState
+from service.core.inputs.no_features import NoFeature, recognise, told
 from service.core.inputs.quality import QualityMonitor, QualityState
 from service.core.inputs.quality_reference import reference_from_state, reference_to_state
 from service.core.inputs.versions import require_version
@@ -27,7 +28,10 @@ Features = list[dict[str, FeatureValue] | None]
 
 
 class FeaturesState(TypedDict):
-    """The snapshot of a FeatureMonitor; `offsets`: int64, little-endian."""
+    """The snapshot of a FeatureMonitor; `offsets`: int64, little-endian.
+
+    `left_out`: columns that are no features; `wrong`: an example of each feature's values of the wrong type.
+    """
 
     version: int
     table: FeatureTableState
@@ -36,6 +40,8 @@ class FeaturesState(TypedDict):
     losses: LossByBinState
     drift: DriftState
     quality: QualityState
+    left_out: list[str]
+    wrong: dict[str, str]
 
 
 class FeatureMonitor:
@@ -44,7 +50,9 @@ class FeatureMonitor:
     The reference window is the first `reference_events` events, or a stored one (`reference`). Behind it each whole
     block of `block_events` is judged; between blocks events are only put by, so that no finding depends on how
     batches were cut. Events before the first that has a feature to watch are not looked at, nor are failed serving
-    calls without features; any other event without features counts as one in which all are missing.
+    calls without features; any other event without features counts as one in which all are missing. Columns that are
+    no features, as the reference window shows them, are left out behind it (see `no_features`), unless `include` names
+    them.
 
     Sampling rates are not looked at: a share of the traffic taken at random has the traffic's distribution.
     `make_bank` makes the bets against a reference.
@@ -120,30 +128,41 @@ class FeatureMonitor:
     def _judge(self, block: Block) -> list[Finding]:
         sample = BlockSample(np.concatenate(self._offsets), block.end.sequence)
         self._offsets.clear()
+        wrong, self.table.wrong = self.table.wrong, {}
         if block.number > 0:
+            block = block._replace(rows=self.table.blanked(block.rows))
             found = self._drift.observe(block, self.table, sample, self._losses)
-            return found + self._quality.observe(block, self.table)
-        self._learn(block.rows)
+            return found + self._quality.observe(block, self.table, wrong)
+        told_of = self._learn(block.rows)
         if self._drift.is_ready:
-            self._losses.insert(sample, self._drift.bins_of(block.rows))
-        return []
+            self._losses.insert(sample, self._drift.bins_of(self.table.blanked(block.rows)))
+        return [told(told_of, block)] if told_of else []
 
     def note_outcomes(self, outcomes: Outcomes, problem: ResolvedProblem) -> None:
         """Take outcomes in order, before the predictions of the same stretch: their losses go by the features' bins."""
         if self._settings.enabled:
             self._losses.note(outcomes, problem)
 
-    def _learn(self, rows: Float) -> None:
+    def _learn(self, rows: Float) -> dict[str, NoFeature]:
+        """Take the reference window; give what is left out of it."""
+        asked_for = self._settings.include
+        found = {} if asked_for else recognise(rows, self.table, self.table.other_code)
+        found = {name: reason for name, reason in found.items() if name not in self._settings.exclude}
+        self.table.leave_out(found)
+        self.table.discount(rows)
+        rows = self.table.blanked(rows)
         if self._settings.enabled:
             self._drift.learn(rows, self.table)
             self._losses.begin(self._drift.shape)
         if self._quality_settings.enabled:
             self._quality.learn(rows, self.table)
+        return found
 
     def close_reference(self) -> None:
         """End the reference window with the events that came; nothing where it is whole, or none came."""
         if not self.is_ready and self._pending.count:
             self._offsets.clear()
+            self.table.wrong = {}
             self._learn(self._pending.close_first())
 
     @property
@@ -161,7 +180,9 @@ class FeatureMonitor:
 
     def limits(self) -> dict[str, int]:
         """Say how often each limit was hit."""
-        return {"max_features": self.table.features_over_limit, "max_categories": self.table.categories_over_limit}
+        # Of identifiers every text is one too many: only behind the reference window is it known that they are some.
+        categories = self.table.categories_over_limit if self.is_ready else 0
+        return {"max_features": self.table.features_over_limit, "max_categories": categories}
 
     # -- state
 
@@ -176,6 +197,7 @@ class FeatureMonitor:
         return {
             "version": _VERSION,
             "table": self.table.snapshot(),
+            "left_out": self.table.left_out,
             "drift": self._drift.reference() if self._drift.is_ready else None,
             "quality": None if quality is None else reference_to_state(quality),
         }
@@ -183,6 +205,7 @@ class FeatureMonitor:
     def _adopt(self, reference: State) -> None:
         require_version(reference, _VERSION, "feature reference")
         self.table.restore(reference["table"])
+        self.table.leave_out(reference.get("left_out", ()))  # profiles of before left nothing out
         if self._settings.enabled and reference["drift"] is not None:
             self._drift.adopt(reference["drift"])
             self._losses.begin(self._drift.shape)
@@ -204,6 +227,8 @@ class FeatureMonitor:
             "losses": self._losses.snapshot(),
             "drift": self._drift.snapshot(),
             "quality": self._quality.snapshot(),
+            "left_out": self.table.left_out,
+            "wrong": dict(self.table.wrong),
         }
 
     def restore(self, state: FeaturesState) -> None:
@@ -215,6 +240,8 @@ class FeatureMonitor:
         require_version(state, _VERSION, "feature monitor")
         with inside("table"):
             self.table.restore(state["table"])
+            self.table.leave_out(state["left_out"])
+            self.table.wrong = dict(state["wrong"])
         with inside("pending"):
             self._pending.restore(state["pending"])
         with inside("offsets"):

@@ -10,9 +10,10 @@ or categorical) is learnt as events pass, within bounds:
 * a feature name or a category longer than 256 characters is treated as one beyond its limit.
 """
 
+import json
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import starmap
 from operator import itemgetter
 from typing import Any, Final, TypedDict
@@ -32,6 +33,9 @@ WRONG_TYPE: Final = float("-inf")
 
 Any infinity in the matrix reads as a wrong type, so one that a caller slips in is no number either.
 """
+
+_SHOWN_CHARS: Final = 40
+"""Longest example of a value."""
 
 _VERSION = 1
 _EMPTY: Final[dict[str, FeatureValue]] = {}
@@ -67,6 +71,9 @@ class FeatureTable:
         self._known: dict[str, None] = {}
         """Watched and unwatched names, so that only a new name costs anything. At most 5 x max_features."""
         self._undecided: dict[int, None] = {}
+        self._left_out: dict[str, None] = {}
+        self.wrong: dict[str, str] = {}
+        """The first value of the wrong type of each feature since this was cleared, as text: an example for people."""
         self.features_over_limit = 0
         self.categories_over_limit = 0
         self._index_columns()
@@ -91,6 +98,29 @@ class FeatureTable:
         """The code that the categories beyond the limit share."""
         return self._settings.max_categories
 
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the columns that are no features: met, and not watched."""
+        return list(self._left_out)
+
+    def leave_out(self, names: Iterable[str]) -> None:
+        """Watch these columns no more. They keep their places."""
+        self._left_out = dict.fromkeys(names)
+        self._index_columns()
+
+    def discount(self, rows: Float) -> None:
+        """Take back what columns that are left out counted as beyond the limit in these rows: all they ever encoded."""
+        columns = [column for column in self._left_out_columns if self.is_categorical(column)]
+        self.categories_over_limit -= int(np.count_nonzero(rows[:, columns] == self.other_code))
+
+    def blanked(self, rows: Float) -> Float:
+        """Give rows without the values of the columns that are left out, shape as before."""
+        if not self._left_out_columns:
+            return rows
+        rows = rows.copy()
+        rows[:, self._left_out_columns] = MISSING
+        return rows
+
     def is_categorical(self, column: int) -> bool:
         """Say whether the column holds category codes."""
         return self._codes[column] is not None
@@ -103,6 +133,7 @@ class FeatureTable:
         """Give one that is like this one and shares nothing with it."""
         table = FeatureTable(self._settings)
         table.restore(self.snapshot())
+        table.leave_out(self._left_out)
         return table
 
     def is_like(self, other: "FeatureTable") -> bool:
@@ -113,7 +144,7 @@ class FeatureTable:
         """Give what decides how events are encoded, to be compared with another's at this moment."""
         settings = self._settings
         limits = self._include, self._exclude, settings.max_features, settings.max_categories
-        return self._names, self._codes, self._known.keys(), self._undecided.keys(), limits
+        return self._names, self._codes, self._known.keys(), self._undecided.keys(), self._left_out.keys(), limits
 
     def encode(self, events: Sequence[Event]) -> Float:
         """Give shape (n, width): numbers, category codes, MISSING or WRONG_TYPE. The array may be read-only."""
@@ -147,7 +178,8 @@ class FeatureTable:
         rows = np.empty((count, self.width))
         rows[:, self._numeric_columns] = numeric
         for feature, values in zip(self._categorical, columns, strict=True):
-            rows[:, feature] = self._encode_categories(feature, values)
+            left_out = feature in self._left_out_columns
+            rows[:, feature] = MISSING if left_out else self._encode_categories(feature, values)
         return rows
 
     def _encode_categories(self, feature: int, values: list[FeatureValue]) -> list[float]:
@@ -156,7 +188,10 @@ class FeatureTable:
         try:
             return list(map(codes.__getitem__, values))  # type: ignore[arg-type]  # a number: KeyError
         except KeyError:
-            return [self._code(codes, value) for value in values]
+            encoded = [self._code(codes, value) for value in values]
+            if WRONG_TYPE in encoded:
+                self.wrong.setdefault(self._names[feature], shown(values[encoded.index(WRONG_TYPE)]))
+            return encoded
 
     def _code(self, codes: dict[str | None, float], value: FeatureValue) -> float:
         """Look up one category, giving it a code where there is room."""
@@ -189,7 +224,11 @@ class FeatureTable:
         try:
             return self._pack(*values)
         except (OverflowError, struct.error):
-            return self._pack(*map(_number, values))
+            numbers = list(map(_number, values))
+            for name, value, number in zip(names, values, numbers, strict=True):
+                if number == WRONG_TYPE:
+                    self.wrong.setdefault(name, shown(value))
+            return self._pack(*numbers)
 
     # -- the schema
 
@@ -250,7 +289,11 @@ class FeatureTable:
         self._pack: Callable[..., bytes] = struct.Struct(f"{len(names)}d").pack
         self._get_numeric = _row_getter(names)
         self._get_categories = [itemgetter(self.names[index]) for index in self._categorical]
-        self._wanted = np.array([self._is_wanted(name) for name in self._names], dtype=np.bool_)
+        self._wanted = np.array(
+            [self._is_wanted(name) and (name not in self._left_out or name in self._include) for name in self._names],
+            dtype=np.bool_,
+        )
+        self._left_out_columns = [column for column, name in enumerate(self._names) if name in self._left_out]
         watched = set(self.names)
         unwatched = [name for name in self._known if name not in watched]
         self._get_unwatched = _row_getter(unwatched) if unwatched else None
@@ -278,6 +321,12 @@ class FeatureTable:
         self.features_over_limit = state["features_over_limit"]
         self.categories_over_limit = state["categories_over_limit"]
         self._index_columns()
+
+
+def shown(value: FeatureValue) -> str:
+    """Write a value as JSON does, cut to a readable length and to what a line can hold."""
+    text = json.dumps(value[:_SHOWN_CHARS] if isinstance(value, str) else value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 
 def _code_table(names: list[str]) -> dict[str | None, float]:

@@ -6,11 +6,14 @@ error budget is the model's: block_events / expected_events_between_false_incide
 all features (Bonferroni), which holds under any dependence between features.
 """
 
+from collections.abc import Mapping
 from typing import Final, TypedDict
 
 import numpy as np
 
 from schemas.outputs import ChangePoint, Evidence, FeatureContribution
+from service.core.advice import figure
+from service.core.classes import OTHER
 from service.core.columns import Bool, Float, Int
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import Block
@@ -40,8 +43,11 @@ _SAYINGS: Final = {
 TOP_FEATURES = 10
 """Features named in one piece of evidence; a person reads no more."""
 
-MOSTLY_MISSING = 0.5
-"""A feature that is missing in more of the events than this makes the finding critical."""
+MOSTLY = 0.5
+"""A feature that is missing, of the wrong type, out of range or unseen in more of the events than this makes the
+finding critical."""
+_MOSTLY = "mostly "
+"""Before the name of such a problem, in what is known already: when it becomes one, it is told again."""
 
 
 class QualityState(TypedDict):
@@ -100,8 +106,11 @@ class QualityMonitor:
             )
         return self._known_alert_counts
 
-    def observe(self, block: Block, schema: Schema) -> list[Finding]:
-        """Judge one whole block. The columns behind the reference's are new features."""
+    def observe(self, block: Block, schema: Schema, wrong: Mapping[str, str] | None = None) -> list[Finding]:
+        """Judge one whole block. The columns behind the reference's are new features.
+
+        `wrong`: of each feature a value of the wrong type in this block, as text.
+        """
         if self.reference is None or not self._settings.enabled:
             return []
         counts, alerts = self._count(block.rows)
@@ -110,10 +119,14 @@ class QualityMonitor:
         if not exceeded.any():
             return self._settle(block)
         found = {(PROBLEMS[problem], schema.names[feature]) for problem, feature in np.argwhere(exceeded).tolist()}
+        mostly = exceeded[:4] & (counts[:4] > MOSTLY * len(block.rows))
+        found |= {(_MOSTLY + PROBLEMS[row], schema.names[feature]) for row, feature in np.argwhere(mostly).tolist()}
         if found <= self._active:
             return []
         self._active |= found
-        return [self._finding(block, schema, exceeded, alerts)]
+        evidence = self._all_evidence(block, schema, exceeded, alerts)
+        words = [_saying(item, self._example(item, block, schema, wrong or {})) for item in evidence]
+        return [self._finding(block, evidence, "; ".join(words), critical=bool(mostly.any()))]
 
     def _count(self, rows: Float) -> tuple[Int, Int]:
         """Count problems, and say from which counts on each is an alert: (5, width) both."""
@@ -156,24 +169,46 @@ class QualityMonitor:
             )
         ]
 
-    def _finding(self, block: Block, schema: Schema, exceeded: Bool, alerts: Int) -> Finding:
-        evidence = tuple(
+    def _all_evidence(self, block: Block, schema: Schema, exceeded: Bool, alerts: Int) -> tuple[Evidence, ...]:
+        return tuple(
             self._evidence(problem, block, schema, np.flatnonzero(exceeded[problem]), alerts)
             for problem in range(len(PROBLEMS))
             if exceeded[problem].any()
         )
-        mostly_missing = (exceeded[0] & (self._last[0] > MOSTLY_MISSING * len(block.rows))).any()
+
+    def _finding(self, block: Block, evidence: tuple[Evidence, ...], summary: str, *, critical: bool) -> Finding:
         return Finding(
             sequence=block.end.sequence,
             time_ms=block.end.watermark_ms,
             kind="data_quality",
             subject=self._subject,
             level=Level.DRIFT,
-            severity="critical" if mostly_missing else "warning",
+            severity="critical" if critical else "warning",
             evidence=evidence,
-            summary=_summarise(evidence),
+            summary=summary,
             change_time_ms=block.start.time_ms,
         )
+
+    def _example(self, item: Evidence, block: Block, schema: Schema, wrong: Mapping[str, str]) -> str:
+        """Say of the worst feature what was expected, and one value that came; empty where that says nothing."""
+        name = item.features[0].feature
+        column = schema.names.index(name)
+        if item.detector == "wrong_type":
+            expected = "text" if schema.is_categorical(column) else "a number"
+            return f"expected {expected}, got {wrong[name]}" if name in wrong else ""
+        low, high, categories = self._limits()
+        if item.detector == "out_of_range":
+            values = block.rows[:, column]
+            first = values[np.isfinite(values) & ((values < low[column]) | (values > high[column]))][0]
+            return f"expected {figure(low[column])} to {figure(high[column])}, got {figure(float(first))}"
+        if item.detector == "unseen":
+            values = block.rows[:, column]
+            code = int(values[np.isfinite(values) & (values >= categories[column])][0])
+            names = schema.categories(column)
+            known = ", ".join(figure(name) for name in names[: min(int(categories[column]), 3)])
+            more = f" and {int(categories[column]) - 3} more" if categories[column] > 3 else ""
+            return f"expected {known or 'none'}{more}, got {figure(names[code] if code < len(names) else OTHER)}"
+        return ""
 
     def _evidence(self, problem: int, block: Block, schema: Schema, features: Int, alerts: Int) -> Evidence:
         size = len(block.rows)
@@ -246,10 +281,9 @@ class QualityMonitor:
         self._active = {(problem, name) for problem, name in state["active"]}
 
 
-def _summarise(evidence: tuple[Evidence, ...]) -> str:
-    parts = []
-    for item in evidence:
-        shares = [f"{feature.feature} ({feature.statistic:.1%})" for feature in item.features[:3]]
-        more = f" and {len(item.features) - 3} more" if len(item.features) > 3 else ""
-        parts.append(f"{_SAYINGS[item.detector]} {', '.join(shares)}{more}")
-    return "; ".join(parts)
+def _saying(item: Evidence, example: str) -> str:
+    shares = [f"{feature.feature} ({feature.statistic:.1%})" for feature in item.features[:3]]
+    if example:
+        shares[0] = f"{shares[0][:-1]}: {example})"
+    more = f" and {len(item.features) - 3} more" if len(item.features) > 3 else ""
+    return f"{_SAYINGS[item.detector]} {', '.join(shares)}{more}"

@@ -1,7 +1,7 @@
 """What a model says and what turned out to be true: drift of predictions, scores and labels."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from service.core.findings import Finding
 from service.core.inputs.blocks import PendingRows, PendingState, RowTimes
 from service.core.inputs.drift import DriftMonitor, DriftState
 from service.core.inputs.versions import require_version
+from service.core.metrics.confidence import said_confidence
 from service.core.settings import FeatureDriftSettings
 
 _VERSION = 1
@@ -117,22 +118,49 @@ class ValueMonitor:
         self._drift.restore(state["drift"])
 
 
+class PredictionState(ValueState):
+    """The snapshot of a PredictionMonitor. `confidence`: whether it stands in for scores."""
+
+    confidence: bool
+
+
 class PredictionMonitor(ValueMonitor):
-    """Prediction drift: the predictions and their scores. Failed serving calls are left out."""
+    """Prediction drift: the predictions and their scores. Failed serving calls are left out.
+
+    Where a classifier's answer has no score, the probability that it gave the class that it answered stands in for it,
+    to the nearest of the bins of confidences. Not so against a reference window that knew neither.
+    """
 
     def __init__(
         self, settings: FeatureDriftSettings, reference: State | None = None, make_bank: MakeBank = bank_of
     ) -> None:
         super().__init__(settings, "prediction_drift", ("prediction", "score"), reference, make_bank)
 
+    def reset(self) -> None:
+        """Become as new."""
+        super().reset()
+        self._confidence = not self._drift.is_ready or self._drift.has_values(1)
+
     def observe_predictions(self, predictions: Predictions, classes: Sequence[str] | None) -> list[Finding]:
         """Take predictions in order. `classes`: class names by code, None for regression."""
-        rows = pair(predictions.value, np.abs(predictions.score))  # its sign says of which class
+        score = np.abs(predictions.score)  # its sign says of which class
+        if self._confidence and len(predictions.confidence):
+            score = np.where(np.isnan(score), said_confidence(predictions.confidence), score)
+        rows = pair(predictions.value, score)
         times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
         if np.count_nonzero(predictions.error):
             answered = ~predictions.error
             rows, times = rows[answered], RowTimes(*(column[answered] for column in times))
         return self.observe(rows, times, classes)
+
+    def snapshot(self) -> PredictionState:
+        """Give everything that is needed to go on elsewhere."""
+        return {**super().snapshot(), "confidence": self._confidence}
+
+    def restore(self, state: ValueState) -> None:
+        """Take over a snapshot. Raises StateError when it is newer than this code."""
+        super().restore(state)
+        self._confidence = cast("PredictionState", state)["confidence"]
 
 
 class LabelMonitor(ValueMonitor):

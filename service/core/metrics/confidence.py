@@ -74,6 +74,18 @@ def stated_confidence(probabilities: list[bytes | None], predicted: Float) -> Fl
     return stated
 
 
+def said_confidence(cells: Cells) -> Float:
+    """Give the probability that an answer without a score gave its class, shape (n,), to the middle of its bin.
+
+    NaN where it came with a score, or with nothing.
+    """
+    known = cells < CELLS
+    said = np.full(len(cells), np.nan)
+    unscored = known & (cells >= _SCORED * BINS)
+    said[unscored] = _SAID[cells[unscored]]
+    return said
+
+
 def estimated_values(
     problem: ResolvedProblem,
     weights: Float,

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from schemas.outputs import Alert, DriftKind
+from schemas.outputs import Alert, DriftKind, Severity
 from service.replay.digest import Point
 from service.replay.report.svg import (
     LEFT,
@@ -67,6 +67,11 @@ class Incident(NamedTuple):
     first: Alert
     last: Alert
     transitions: int
+
+    @property
+    def severity(self) -> Severity:
+        """The worst that it was: within one incident it never falls."""
+        return self.last.severity
 
 
 def incidents_of(alerts: Sequence[Alert]) -> list[Incident]:
@@ -160,7 +165,7 @@ def _bar(incident: Incident, x: Scale, top: float) -> str:
     first, last = incident.first, incident.last
     end_ms = last.ends_at_ms if last.ends_at_ms is not None else int(x.high)
     start = x(first.starts_at_ms)
-    css = f"incident {first.severity}{'' if last.state == 'resolved' else ' open'}"
+    css = f"incident {incident.severity}{'' if last.state == 'resolved' else ' open'}"
     return rect(start, top + 2, max(x(end_ms) - start, 3), LANE_HEIGHT - 5, css, first.summary)
 
 

@@ -81,7 +81,7 @@ def incident_table(incidents: Sequence[Incident]) -> str:
             instant(incident.first.starts_at_ms),
             instant(incident.last.ends_at_ms) if incident.last.ends_at_ms is not None else "open",
             incident.first.kind.replace("_", " "),
-            incident.last.severity,
+            incident.severity,
             incident.first.model_version,
             incident.first.summary,
         ]

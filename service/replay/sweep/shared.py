@@ -106,8 +106,9 @@ class SharedRows:
             self._table = table.copy() if self._table is None or not self._table.is_like(table) else self._table
             counted = self._table.features_over_limit, self._table.categories_over_limit
             self._rows = self._table.encode(features)
-            if counted != (self._table.features_over_limit, self._table.categories_over_limit):
-                self._rows = None
+            if self._table.wrong or counted != (self._table.features_over_limit, self._table.categories_over_limit):
+                self._rows = None  # each counts, and keeps its example
+            self._table.wrong = {}
         # A table that has learnt from the batch is no longer like one that has yet to do so.
         return self._rows if self._table is not None and self._table.is_like(table) else None
 

@@ -273,3 +273,37 @@ def test_elec2_features_that_begin_to_vary_at_row_17424_are_found_within_1000_ro
     assert [sorted(drifted(finding)) for finding in late] == [["transfer", "vicdemand", "vicprice"]]
     assert late[0].sequence // 2 < 17_424 + 200
     assert abs(late[0].evidence[0].change_point.sample_index - 17_424) <= 200
+
+
+def damaged(change):
+    """Findings of data quality after a reference of ordinary events, where each later one is changed."""
+    rng = np.random.default_rng(11)
+    stream = events(rng, 200) + [event | change(row) for row, event in enumerate(events(rng, 200))]
+    return [found for found in monitor().observe(predictions(stream)) if found.kind == "data_quality"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda row: {"age": f"n/a {row}"}, 'wrong type in age (100.0%: expected a number, got "n/a 0")'),
+        (lambda _: {"colour": 5.5}, "wrong type in colour (100.0%: expected text, got 5.5)"),
+        (lambda _: {"age": "x\n" * 500}, 'got "' + r"x\nx\nx\nx\nx\nx\nx\nx\nx\nx\nx\nx\n" + "...)"),
+        (lambda _: {"age": 10**400}, "expected a number, got 1000000000"),
+        (lambda _: {"colour": "mauve"}, ", got mauve)"),
+        (lambda _: {"age": 1e6}, ", got 1,000,000)"),
+        (lambda _: {"age": None}, "missing values in age (100.0%)"),
+    ],
+)
+def test_what_was_expected_and_one_value_that_came_are_named_and_most_of_a_feature_is_critical(change, words):
+    first = damaged(change)[0]
+    assert words in first.summary
+    assert first.severity == "critical"
+    assert len(first.summary) < 300
+
+
+def test_a_share_that_is_not_most_is_a_warning_and_told_again_when_it_becomes_most():
+    found = damaged(lambda row: {"age": "old"} if row % 50 < (15 if row < 100 else 50) else {})
+    assert [(finding.level, finding.severity) for finding in found] == [
+        (Level.DRIFT, "warning"),
+        (Level.DRIFT, "critical"),
+    ]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from detectors.protocol import Level, StateError
 from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
+from service.core.metrics.confidence import confidence_cells
 from service.core.settings import FeatureDriftSettings
 from tests.core.inputs.streams import cuts, outcomes, part, predictions
 
@@ -52,7 +53,7 @@ def test_a_change_of_class_shares_is_prediction_drift_and_its_end_is_told():
     first = answers().value[~answers().error][:200]
     assert (top.feature, top.before) == ("prediction", f"no ({(first == 0).mean():.1%})")
     assert top.after.startswith("no (")  # the class whose share changed most
-    assert f"prediction went from {top.before} to {top.after}" in findings[0].summary
+    assert "prediction: no went from 73.0% to " in findings[0].summary
     assert monitor.drift()["prediction"] < 1
 
 
@@ -109,3 +110,39 @@ def test_a_reset_monitor_is_as_new_and_a_newer_snapshot_is_refused():
     assert monitor.snapshot() == PredictionMonitor(SMALL).snapshot()
     with pytest.raises(StateError, match="version"):
         monitor.restore(monitor.snapshot() | {"version": 9})
+
+
+def confident(stated):
+    """Answers with a probability of the class that was answered."""
+    value = np.random.default_rng(3).integers(0, 3, len(stated)).astype(float)
+    given = predictions(value=value)
+    cells = confidence_cells(value, given.score, np.asarray(stated, float))
+    return given._replace(confidence=cells)
+
+
+def test_without_scores_the_confidence_of_many_classes_is_watched_and_a_fall_of_it_is_found():
+    rng = np.random.default_rng(5)
+    monitor = PredictionMonitor(SMALL)
+    findings = monitor.observe_predictions(confident(np.r_[rng.beta(9, 2, 1000), rng.beta(5, 5, 1000)]), CLASSES)
+    assert [feature.feature for feature in findings[0].evidence[0].features] == ["score"]
+    assert monitor.drift()["score"] > 1.0
+    again = PredictionMonitor(SMALL, monitor.reference())
+    assert again.observe_predictions(confident(rng.beta(5, 5, 2000)), CLASSES)
+
+
+def test_where_there_is_neither_score_nor_confidence_its_distance_is_null():
+    monitor = PredictionMonitor(SMALL)
+    monitor.observe_predictions(confident(np.full(2000, np.nan)), CLASSES)
+    assert monitor.drift()["score"] is None
+    assert monitor.drift()["prediction"] is not None
+
+
+def test_state_of_before_confidences_goes_on_without_them_until_its_next_reference():
+    monitor = PredictionMonitor(SMALL)
+    monitor.observe_predictions(confident(np.full(1000, np.nan)), CLASSES)
+    old = PredictionMonitor(SMALL)
+    old.restore(monitor.snapshot() | {"confidence": False})
+    assert old.observe_predictions(confident(np.full(1000, 0.9)), CLASSES) == []
+    assert old.drift()["score"] is None
+    profile = PredictionMonitor(SMALL, monitor.reference())  # of a window that knew no confidence
+    assert profile.observe_predictions(confident(np.full(1000, 0.9)), CLASSES) == []
