@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 BOOTSTRAP ?= 127.0.0.1:9092
 
-.PHONY: help setup demo demo-kafka test test-fast search check lint format schemas bench simulate chaos chaos-kafka fuzz kafka kafka-stop clean
+.PHONY: help setup demo demo-kafka test test-fast search check lint format schemas bench simulate chaos chaos-kafka test-brokers fuzz kafka kafka-stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,13 @@ chaos-kafka: $(DEV) ## real service processes on a real broker, which dies too: 
 
 fuzz: $(DEV) ## ten million broken records through codec and task; RECORDS=n for another number
 	$(BIN)/python -m tests.fuzz --records $(or $(RECORDS),10000000)
+
+test-brokers: $(DEV) ## the carrier's laws and 20 faults on each older Kafka: 3.9.1 and 2.8.2; BROKERS="..." for others
+	@for version in $(or $(BROKERS),3.9.1 2.8.2); do \
+	  echo "== Kafka $$version"; export TIDEGAUGE_KAFKA_VERSION=$$version; \
+	  $(BIN)/python -m pytest -q -m kafka tests/eventlog/test_laws.py tests/eventlog/test_kafka.py tests/eventlog/test_kafka_reader.py tests/eventlog/test_membership.py tests/eventlog/test_broker_limits.py || exit 1; \
+	  $(BIN)/python -m tests.chaos.kafka --faults $(or $(FAULTS),20) --seed $(or $(SEED),1) || exit 1; \
+	done
 
 kafka: ## start a local Kafka broker on port 9092 (no Docker needed)
 	$(PY) scripts/kafka_broker.py start --dir .cache/kafka --port 9092

@@ -3,7 +3,8 @@
 Standard library only, so that it runs before any environment exists. Tried in this order:
 
 1. the broker that TIDEGAUGE_TEST_BOOTSTRAP names (it is used as it is, and never stopped);
-2. Apache Kafka in KRaft mode from its own artifacts on Maven Central, under Java 17 or newer;
+2. Apache Kafka from its own artifacts on Maven Central, under Java 17 or newer: the newest, or the version that
+   TIDEGAUGE_KAFKA_VERSION or --kafka names (before 3.0 with ZooKeeper beside it);
 3. Docker, where an engine answers.
 
 Where Java or Maven is missing they are installed from Debian's packages if this runs as root on Debian or Ubuntu;
@@ -26,7 +27,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kafka_jars import KAFKA_VERSION, BrokerError, cache_directory, locked, say, supply_jars
+from kafka_jars import BrokerError, cache_directory, chosen_version, locked, major, say, supply_jars
+from kafka_zookeeper import SESSION_MS, in_zookeeper_terms, stop_zookeeper, supply_zookeeper
 
 DEFAULT_PORT = 9092
 START_TIMEOUT_S = 60.0  # seen: 2.3 s on two idle cores; CI machines that share theirs have been 10 times slower
@@ -69,6 +71,8 @@ class Broker(NamedTuple):
     controller_port: int
     pid: int
     container: str = ""
+    zookeeper_pid: int = 0
+    """Where the broker is older than Kafka 3: the process that holds its cluster's state, on the controller's port."""
 
 
 def free_port() -> int:
@@ -157,7 +161,9 @@ def start_java(
     format_arguments: Sequence[str],
 ) -> Broker:
     """Format the storage where it is new, start the Java process, wait until its port answers."""
-    jars = supply_jars()
+    version = chosen_version()
+    jars = supply_jars(version)
+    old = major(version) < 3
     before = read_state(directory)
     port = port or (before.port if before else free_port())
     controller_port = before.controller_port if before else free_port()
@@ -165,19 +171,35 @@ def start_java(
         raise BrokerError(f"port {port} of 127.0.0.1 is taken by another program")
     settings = directory / "server.properties"
     lines = server_properties(directory, port, controller_port, listeners, properties)
+    if old:
+        lines = in_zookeeper_terms(lines, controller_port)
     settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
     log = directory / "broker.log"
-    if not (directory / "data" / "meta.properties").exists():
+    if not old and not (directory / "data" / "meta.properties").exists():
         format_storage(jars, settings, log, format_arguments)
+    keeper = _keeper(directory, jars, controller_port, before) if old else 0
     with log.open("ab") as sink:
         flags = [f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         command = ["java", *flags, "-cp", f"{jars}/*", "kafka.Kafka", str(settings)]
         process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True)
     STARTED.append(process)
-    broker = Broker(f"127.0.0.1:{port}", port, controller_port, process.pid)
+    broker = Broker(f"127.0.0.1:{port}", port, controller_port, process.pid, "", keeper)
     write_state(directory, broker)
     wait_until_it_answers(process, [port, *(listener.port for listener in listeners)], log)
     return broker
+
+
+def _keeper(directory: Path, jars: Path, port: int, before: Broker | None) -> int:
+    """Give the number of the ZooKeeper process, which is started, or runs since before."""
+    known = before.zookeeper_pid if before else 0
+    process = supply_zookeeper(directory, jars, port, known)
+    if process is None:
+        # A broker that was killed is still registered until its session ends.
+        time.sleep(2 * SESSION_MS / 1000)
+        return known
+    STARTED.append(process)
+    wait_until_it_answers(process, [port], directory / "zookeeper.log")
+    return process.pid
 
 
 def server_properties(
@@ -226,6 +248,8 @@ def stop(directory: Path) -> bool:
     directory = directory.resolve()
     broker = running(directory)
     if broker is None:
+        left = read_state(directory)  # where the broker was killed, what stood beside it still does
+        stop_zookeeper(directory, left.zookeeper_pid if left else 0)
         return False
     if broker.container:
         subprocess.run(["docker", "rm", "-f", broker.container], check=True, stdout=subprocess.DEVNULL)
@@ -239,6 +263,7 @@ def stop(directory: Path) -> bool:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(broker.pid, os.WNOHANG)
         time.sleep(0.05)
+    stop_zookeeper(directory, broker.zookeeper_pid)
     return True
 
 
@@ -293,7 +318,7 @@ def start_docker(directory: Path, port: int | None) -> Broker:
     name = f"tidegauge-kafka-{port}"
     variables = [f"-eKAFKA_{key.upper().replace('.', '_')}={value}" for key, value in settings.items()]
     run = ["docker", "run", "-d", "--rm", "--name", name, "-p", f"127.0.0.1:{port}:{port}", *variables]
-    subprocess.run([*run, f"apache/kafka:{KAFKA_VERSION}"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*run, f"apache/kafka:{chosen_version()}"], check=True, stdout=subprocess.DEVNULL)
     broker = Broker(f"127.0.0.1:{port}", port, 0, 0, name)
     write_state(directory, broker)
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -336,8 +361,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--port", type=int, default=DEFAULT_PORT, help=f"port on 127.0.0.1 (default {DEFAULT_PORT}; 0: any)"
     )
     parser.add_argument("--dir", type=Path, default=None, help="data, settings and log (default: in the cache)")
+    parser.add_argument("--kafka", default=None, help="version, such as 3.9.1 or 2.8.2 (default: the newest)")
     parser.add_argument("--owner", type=int, default=None, help="stop the broker when this process is gone")
     asked = parser.parse_args(arguments)
+    if asked.kafka:
+        os.environ["TIDEGAUGE_KAFKA_VERSION"] = asked.kafka
     directory = asked.dir or cache_directory() / f"broker-{asked.port}"
     try:
         return act(asked.command, directory.resolve(), asked.port, asked.owner)

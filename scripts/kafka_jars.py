@@ -11,16 +11,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 KAFKA_VERSION = "4.3.0"
+OLDER_VERSIONS = ("3.9.1", "2.8.2")
+"""Others that are tried: the last line before Kafka 4, and one from the time of ZooKeeper."""
+
 PACKAGES = ("openjdk-17-jre-headless", "maven")
 NEWER_PACKAGES = ("default-jre-headless", "maven")
 """Releases after Debian 12 and Ubuntu 24.04 have a newer Java and no longer this one."""
 
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>local</groupId><artifactId>broker</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{kafka}</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-</dependencies></project>
+{more}</dependencies></project>
 """
+
+LOG4J = """<dependency>
+<groupId>ch.qos.reload4j</groupId><artifactId>reload4j</artifactId><version>1.2.25</version>
+</dependency>
+"""
+"""Brokers before Kafka 4 name classes of log4j 1, which their own distribution brings and their artifacts do not."""
+
+
+def chosen_version() -> str:
+    """Which Kafka to run: $TIDEGAUGE_KAFKA_VERSION, or the newest."""
+    return os.environ.get("TIDEGAUGE_KAFKA_VERSION") or KAFKA_VERSION
+
+
+def major(version: str) -> int:
+    """Give the first number of a version."""
+    return int(version.partition(".")[0])
 
 
 class BrokerError(Exception):
@@ -79,9 +98,9 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def supply_jars() -> Path:
-    """Give the directory that holds the broker's jars; fetch them once (46 jars, 44 MB, seen: 5 s)."""
-    home = cache_directory() / f"kafka-{KAFKA_VERSION}"
+def supply_jars(version: str) -> Path:
+    """Give the directory that holds a broker's jars; fetch them once (46 jars, 44 MB, seen: 5 s)."""
+    home = cache_directory() / f"kafka-{version}"
     jars = home / "libs"
     with locked(cache_directory() / "kafka.lock"):
         missing = missing_tools(jars.exists())
@@ -93,17 +112,18 @@ def supply_jars() -> Path:
                 "(or name a broker in TIDEGAUGE_TEST_BOOTSTRAP, or start a Docker engine)"
             )
         if not jars.exists():
-            fetch_jars(home, jars)
+            fetch_jars(version, home, jars)
     return jars
 
 
-def fetch_jars(home: Path, jars: Path) -> None:
+def fetch_jars(version: str, home: Path, jars: Path) -> None:
     """Fetch into a directory beside, then rename: an interrupted download leaves nothing that looks whole."""
-    say(f"fetching Apache Kafka {KAFKA_VERSION} from Maven Central into {jars}")
+    say(f"fetching Apache Kafka {version} from Maven Central into {jars}")
     home.mkdir(parents=True, exist_ok=True)
-    (home / "pom.xml").write_text(POM)
+    (home / "pom.xml").write_text(POM.format(kafka=version, more=LOG4J if major(version) < 4 else ""))
     partial = home / "libs.partial"
     shutil.rmtree(partial, ignore_errors=True)
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
-    subprocess.run(["mvn", "-q", "-B", *goal], cwd=home, check=True, stdout=sys.stderr)
+    if subprocess.run(["mvn", "-q", "-B", *goal], cwd=home, check=False, stdout=sys.stderr).returncode:
+        raise BrokerError(f"Maven could not fetch Kafka {version} (it says above what); it may be tried again")
     partial.rename(jars)

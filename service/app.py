@@ -107,6 +107,7 @@ async def run_service(config: Config, stopping: asyncio.Event, carrier: Log | No
     async with contextlib.AsyncExitStack() as stack:
         if carrier is None:
             carrier = await stack.enter_async_context(open_log(config.log))
+        await unless_set(stopping, tell_limits(config.log))
         partitions = await unless_set(stopping, prepare_topics(carrier, config.topics, config.core))
         if partitions is None:
             log.info("stopped", name=config.runtime.name)
@@ -119,6 +120,16 @@ async def run_service(config: Config, stopping: asyncio.Event, carrier: Log | No
         log.info("started", name=config.runtime.name, carrier=config.log.carrier, partitions=partitions)
         await worker.run(stopping)
         log.info("stopped", name=config.runtime.name)
+
+
+async def tell_limits(settings: LogSettings) -> None:
+    """Say in the log what the carrier cannot do that a newer one can."""
+    if settings.carrier != "kafka":
+        return
+    from service.eventlog.kafka.probe import broker_limits  # noqa: PLC0415
+
+    for told in await broker_limits(settings.kafka):
+        log.warning("broker_limit", told=told)
 
 
 async def unless_set(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

@@ -47,7 +47,7 @@ async def check_connection(config: Config, environment: Mapping[str, str]) -> As
 
 
 async def _brokers(config: Config, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
-    from service.eventlog.kafka.probe import contradiction, probe, release  # noqa: PLC0415
+    from service.eventlog.kafka.probe import contradiction, limits, probe, release  # noqa: PLC0415
 
     settings = config.log.kafka
     try:
@@ -65,7 +65,8 @@ async def _brokers(config: Config, environment: Mapping[str, str]) -> AsyncItera
         if wrong is not None or found is None:
             yield Finding(False, "broker", str(wrong))
             continue
-        yield Finding(True, "broker", f"{server}: {found.protocol}, Kafka {release(found.versions)}")
+        told = "".join(f"; {limit}" for limit in limits(found.versions))
+        yield Finding(True, "broker", f"{server}: {found.protocol}, Kafka {release(found.versions)}{told}")
 
 
 def _codecs() -> list[Finding]:

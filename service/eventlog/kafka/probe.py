@@ -17,7 +17,7 @@ LIMIT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 1 << 20
 """A longer answer is no broker's: an HTTP server's first bytes read as a length of a gigabyte."""
 
-API_VERSIONS, SASL_HANDSHAKE, FETCH, METADATA = 18, 17, 1, 3
+API_VERSIONS, SASL_HANDSHAKE, FETCH, METADATA, CREATE_TOPICS = 18, 17, 1, 3, 19
 UNSUPPORTED_MECHANISM = 33
 NO_MECHANISM: Final = "NONE-OF-THEM"
 
@@ -47,9 +47,48 @@ def release(versions: Mapping[int, tuple[int, int]]) -> str:
     return found or ("2.7 to 3.0" if fetch >= 12 else "2.6 or earlier")
 
 
-async def probe(server: str) -> Listener | None:
+NEEDED: Final = {10: "coordinators", 22: "transactions", 24: "transactions", 26: "transactions", 32: "topic settings"}
+"""Requests without which nothing works here, in Kafka since 0.11."""
+
+
+def limits(versions: Mapping[int, tuple[int, int]]) -> list[str]:
+    """Say, a sentence each, what a broker cannot do that a newer one can and that matters here."""
+    lacking = sorted({what for key, what in NEEDED.items() if key not in versions})
+    if lacking:
+        return [f"it knows no {' and no '.join(lacking)}: Kafka 0.11 is the oldest that can be used, 2.8 that is tried"]
+    newest = {key: known[1] for key, known in versions.items()}
+    told = []
+    if newest.get(METADATA, 0) < 13:
+        told.append(
+            "records that are stamped far ahead are not refused (message.timestamp.after.max.ms: an hour since "
+            "Kafka 4): a producer whose clock is wrong can keep retention from deleting"
+        )
+    if newest.get(FETCH, 0) < 12:
+        told.append("it is older than Kafka 2.7, the law suite is tried on 2.8 and later")
+    if newest.get(METADATA, 0) < 8:
+        told.append("it does not say what a user may do: `config check --connect` cannot tell of rights")
+    if newest.get(CREATE_TOPICS, 0) < 5:
+        told.append(
+            "it has no default replication factor: set topics.replication_factor, or create the topics yourself"
+        )
+    return told
+
+
+async def broker_limits(settings: KafkaSettings) -> list[str]:
+    """Give the limits of the first broker that answers; none where none does: connecting says why."""
+    for server in settings.bootstrap_servers:
+        try:
+            found = await probe(server, tls_first=settings.security_protocol.endswith("SSL"))
+        except OSError:
+            continue
+        if found is not None:
+            return [f"{server} (Kafka {release(found.versions)}): {told}" for told in limits(found.versions)]
+    return []
+
+
+async def probe(server: str, *, tls_first: bool = False) -> Listener | None:
     """Ask the listener at host:port what it is; None where it is no broker. Raises OSError where nobody listens."""
-    for tls in (False, True):
+    for tls in (tls_first, not tls_first):
         try:
             async with asyncio.timeout(LIMIT_S):
                 return await _ask(server, tls=tls)
