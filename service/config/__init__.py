@@ -125,7 +125,7 @@ def parse_config(data: Any, environment: Mapping[str, str] = os.environ) -> Conf
     Files that it names are not read.
     """
     data = {} if data is None else data
-    if isinstance(data, dict) and "placeholders" in data:
+    if isinstance(data, dict) and data.get("placeholders"):  # a configuration that was dumped has an empty one
         raise ConfigError("unknown field", "$.placeholders")
     try:
         replaced, placeholders = substitute(data, environment)

@@ -128,3 +128,8 @@ def test_texts_of_a_stored_window_are_no_texts_of_the_file() -> None:
     data, found = substitute({"reference": {"data": {"names": ["${X}"]}, "path": "${P}"}}, {"P": "p"})
     assert data == {"reference": {"data": {"names": ["${X}"]}, "path": "p"}}
     assert [item.path for item in found] == [("reference", "path")]
+
+
+def test_a_configuration_that_was_dumped_can_be_read_again() -> None:
+    config = parse_config({"runtime": {"name": "mine"}}, {})
+    assert parse_config(msgspec.json.decode(msgspec.json.encode(config)), {}) == config

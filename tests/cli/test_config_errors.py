@@ -49,7 +49,7 @@ BROKEN = {
     "a date": ("core: 2026-13-45", "month must be in 1..12", ""),
     "a variable": ("\nruntime: {group: '${NOT_SET_ANYWHERE}'}", "$.runtime.group (line 2): the environment", ""),
     "a topic's name": ("topics: {labels: 'a b'}", "$.topics.labels", ""),
-    "not a setting": ("placeholders: []", "$.placeholders", "unknown field"),
+    "not a setting": ("placeholders: [{path: [log], text: x}]", "$.placeholders", "unknown field"),
 }
 
 
