@@ -76,8 +76,9 @@ chaos: $(DEV) ## kill -9 of real service processes on the embedded log, 1,000 ti
 chaos-kafka: $(DEV) ## real service processes on a real broker, which dies too: 100 faults; FAULTS=n, SEED=n for others
 	$(BIN)/python -m tests.chaos.kafka --faults $(or $(FAULTS),100) --seed $(or $(SEED),1)
 
-fuzz: $(DEV) ## ten million broken records through codec and task; RECORDS=n for another number
+fuzz: $(DEV) ## ten million broken records through codec and task (RECORDS=n), and every number at its extremes
 	$(BIN)/python -m tests.fuzz --records $(or $(RECORDS),10000000)
+	$(BIN)/python -m tests.fuzz --extremes
 
 test-brokers: $(DEV) ## the carrier's laws and 20 faults on each older Kafka: 3.9.1 and 2.8.2; BROKERS="..." for others
 	@for version in $(or $(BROKERS),3.9.1 2.8.2); do \

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.core.columns import Bool, Corrections, Int, Outcomes, Predictions
+from service.core.columns import LARGEST_WEIGHT, Bool, Corrections, Int, Outcomes, Predictions
 from service.core.join import JoinResult
 from service.core.metrics.window import packed_outcomes
 from service.core.model import VersionBatch
@@ -102,7 +102,7 @@ def _outcomes(stretch: Stretch, result: JoinResult) -> dict[int, Outcomes]:
         predicted=predictions["value"].copy(),
         actual=labels["value"].copy(),
         score=predictions["score"].copy(),
-        weight=predictions["weight"].astype(np.float64),
+        weight=np.minimum(predictions["weight"].astype(np.float64), LARGEST_WEIGHT),
         segments=predictions["segments"].astype(np.int64),
         probabilities=[joined.extras[row] for row in rows.tolist()],
     )

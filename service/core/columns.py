@@ -28,6 +28,10 @@ PREDICTION_ROW = np.dtype(
     ]
 )  # 44 bytes
 
+LARGEST_WEIGHT = 1e9
+"""That of an event logged at the smallest sampling rate. Older programs took in smaller ones: what the join keeps of
+such a prediction is an infinite weight."""
+
 # What the join keeps of a label.
 LABEL_ROW = np.dtype(
     [

@@ -140,6 +140,16 @@ def cases() -> list[Case]:
     return [Case(*parts) for parts in itertools.product(numeric_fields(), EXTREMES, KINDS, WHENS)]
 
 
+def some(seed: int, thoroughly: frozenset[str], of_each: int) -> list[Case]:
+    """Give some cases: all extremes of the fields named, and `of_each` of each other field, in one way each."""
+    rng = random.Random(seed)
+    found = []
+    for field in numeric_fields():
+        values = EXTREMES if str(field) in thoroughly else rng.sample(EXTREMES, of_each)
+        found += [Case(field, value, rng.choice(KINDS), rng.choice(WHENS)) for value in values]
+    return found
+
+
 def judge(case: Case) -> list[str]:
     """Run a case; give what is wrong: an exception, or an output that cannot be written."""
     source = Source([], [], [])

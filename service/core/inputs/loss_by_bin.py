@@ -47,8 +47,6 @@ _MAX_QUEUE: Final = 512
 _OVERDUE: Final = 4
 """A label is overdue when it has waited so many times as long as any that came."""
 _ENOUGH_LABELS: Final = 32
-_LARGEST: Final = 1e150
-# 1e150 times 1e150 outcomes is a double still.
 
 
 class _Waiting(NamedTuple):
@@ -167,7 +165,7 @@ class LossByBin:
         self._queue = [waiting.at(slice(end, None))] if end < count else []
 
     def _take(self, outcomes: _Waiting) -> None:
-        losses = np.minimum(loss(self._problem, outcomes.predicted, outcomes.actual), _LARGEST)
+        losses = loss(self._problem, outcomes.predicted, outcomes.actual)
         good = np.isfinite(losses)
         offsets, losses = outcomes.offset[good], losses[good]
         known = offsets <= self._last
