@@ -110,6 +110,20 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+class CasePart(msgspec.Struct, frozen=True, kw_only=True):
+    """One incident as a part of a case."""
+
+    kind: Annotated[DriftKind, Meta(description="what kind of thing moved")]
+    subject: Annotated[str, Meta(description="what is watched: error, features, prediction, a metric")]
+    incident_id: Annotated[str, Meta(description="its incident")]
+    state: Annotated[Literal["firing", "resolved"], Meta(description="whether it still fires")]
+    severity: Annotated[Severity, Meta(description="how bad it is by itself")]
+    starts_at_ms: Annotated[int, Meta(description="event time at which it began to fire, UTC milliseconds since 1970")]
+    change_time_ms: Annotated[
+        int | None, Meta(description="event time of the estimated change, UTC milliseconds since 1970")
+    ] = None
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One transition in the life of an incident."""
 
@@ -136,6 +150,19 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     muted: Annotated[bool, Meta(description="a person asked for quiet about this cause")] = False
     resolution: Annotated[str | None, Meta(description="why it was resolved")] = None
     evidence: Annotated[tuple[Evidence, ...], Meta(description="what the detectors saw")] = ()
+    case_id: Annotated[
+        str | None, Meta(description="shared by incidents of one model version that fire together: one story")
+    ] = None
+    case_severity: Annotated[
+        Severity | None, Meta(description="the highest severity of the case's firing parts; null outside of a case")
+    ] = None
+    parts: Annotated[
+        tuple[CasePart, ...], Meta(description="all incidents of the case, those that fire first, this one included")
+    ] = ()
+    notify: Annotated[
+        bool,
+        Meta(description="a person is to be notified: the case opened, got worse, or ended. False: a detail of it"),
+    ] = True
 
 
 class LabelCoverage(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,8 @@ UNPREDICTED_SUBJECT = "max_unpredicted_models"
 FINE_TUNING_SUBJECT = "fine_tuning"
 """Subject of the operational incident that says: fine-tuning was tried as often as allowed, people must act."""
 
+UNANSWERED_SUBJECT = "fine_tuning_unanswered"
+"""Subject of the operational incident that says: triggers are sent, and no training pipeline has ever answered one."""
 QUARANTINE_SUBJECT = "quarantined"
 """Subject of the operational incident that says: the monitors of this model fail, its records are dead letters."""
 
@@ -43,6 +45,7 @@ _ALERTNAMES: dict[DriftKind, str] = {
     "operational": "TidegaugeLimitReached",
 }
 _OPERATIONAL_ALERTNAMES: dict[str, str] = {
+    UNANSWERED_SUBJECT: "ModelFineTuningUnanswered",
     FINE_TUNING_SUBJECT: "ModelFineTuningExhausted",
     NO_FEATURES_SUBJECT: "ModelColumnsAreNoFeatures",
     QUARANTINE_SUBJECT: "ModelQuarantined",
@@ -212,6 +215,11 @@ _FIXED: dict[str, str] = {
     FINE_TUNING_SUBJECT: (
         "Fine-tuning was tried as often as allowed and the incident still fires. People must act: look at the training "
         "pipeline and its data, roll back, or deploy a version made by hand; then say that a version was deployed."
+    ),
+    UNANSWERED_SUBJECT: (
+        "Triggers to fine-tune are published and no training pipeline has ever reported on one. Connect one to the "
+        "topic of triggers (docs/alerts-and-triggers.md), or set fine_tune.enabled: false in the model's profile if "
+        "nobody is to act on them."
     ),
     QUARANTINE_SUBJECT: (
         "The service itself fails at this model, again after a restart; all other models go on. Keep the log lines "

@@ -285,8 +285,10 @@ def test_inputs_that_move_after_the_loss_are_critical_from_the_start() -> None:
     run = Run()
     (concept,) = run.find(0, "concept_drift")
     assert "inputs look as before" in concept.advice
-    (moved,) = run.find(10, "data_drift")
+    moved, revised = run.find(10, "data_drift")
     assert (moved.severity, moved.harmless_so_far) == ("critical", False)
+    assert revised.incident_id == concept.incident_id
+    assert revised.advice.startswith("Inputs moved and the loss moved")
 
 
 def test_the_loss_of_another_version_does_not_make_moved_inputs_critical() -> None:

@@ -112,8 +112,34 @@ def test_severity_never_falls_and_harm_is_never_taken_back(settings: AlertSettin
         assert not (not harmless and alert.harmless_so_far)
         last[alert.incident_id] = alert.severity, alert.harmless_so_far
         assert (alert.kind == "data_drift") or not alert.harmless_so_far
-        if alert.kind == "data_drift":
-            assert ("harmless" in alert.advice) == alert.harmless_so_far
+        if "harmless" in alert.advice and alert.state == "firing":
+            assert alert.harmless_so_far or alert.kind != "data_drift"
+
+
+@given(settings_of, histories)
+def test_a_case_has_one_advice_and_its_parts_and_a_person_is_notified_of_it_and_not_of_each_part(
+    settings: AlertSettings, history: list
+) -> None:
+    told: dict[str, list] = {}
+    for transition in play(settings, history):
+        alert = transition.alert
+        assert (alert.case_id is None) == (alert.kind in ("latency", "operational")) or alert.state == "resolved"
+        if alert.case_id is None:
+            continue
+        firing = [part for part in alert.parts if part.state == "firing"]
+        assert (alert.incident_id in {part.incident_id for part in firing}) == (alert.state == "firing")
+        if firing:
+            worst = "critical" if any(part.severity == "critical" for part in firing) else "warning"
+            assert alert.case_severity == worst
+        if not alert.muted:
+            told.setdefault(alert.case_id, []).append(alert)
+    for alerts in told.values():
+        news = [alert for alert in alerts if alert.notify and alert.state == "firing"]
+        # It opens and may become critical; no finding here is a further change of what fires.
+        assert len(news) <= 2
+        assert len({alert.severity for alert in news}) == len(news)
+        ends = [alert for alert in alerts if alert.notify and alert.state == "resolved"]
+        assert ends == [] or ends == alerts[-1:]
 
 
 @given(settings_of, histories)

@@ -324,6 +324,25 @@ def test_a_trigger_that_nobody_acknowledges_times_out_at_its_deadline() -> None:
     assert loop.seen[-1].reason == "not acknowledged in time"
 
 
+def test_where_nobody_ever_answers_that_is_told_once_and_as_a_warning_and_not_that_attempts_gave_up() -> None:
+    loop = drifting()
+    for attempt in range(3):
+        loop.send()
+        loop.tick(loop.now + 5000 * (attempt + 1))
+    told = [(a.alertname, a.state, a.severity) for a in loop.alerts_seen if a.kind == "operational"]
+    assert told == [("ModelFineTuningUnanswered", "firing", "warning")]
+
+
+def test_that_nobody_answers_is_over_with_the_first_answer() -> None:
+    loop = drifting()
+    loop.send()
+    loop.tick(5000)
+    loop.send()
+    loop.status("acknowledged")
+    told = [(a.alertname, a.state) for a in loop.alerts_seen if a.kind == "operational"]
+    assert told == [("ModelFineTuningUnanswered", "firing"), ("ModelFineTuningUnanswered", "resolved")]
+
+
 def test_an_acknowledged_trigger_has_the_time_of_a_run_and_then_times_out() -> None:
     loop = drifting()
     loop.send()

@@ -3,8 +3,9 @@
 from typing import Any
 
 from schemas.identity import derive_id
-from schemas.outputs import Alert, AlertState
+from schemas.outputs import Alert, AlertState, Severity
 from service.core.advice import LIMIT_SUBJECT, Situation, advise, alertname, change_time, summarise
+from service.core.alerting.cases import Case, CaseBook, is_news
 from service.core.alerting.incidents import (
     MOVED_KINDS,
     Incident,
@@ -36,6 +37,7 @@ class IncidentBook:
         self.model_id = model_id
         self.max_incidents = max_incidents
         self.incidents: dict[str, Incident] = {}
+        self.cases = CaseBook()
         self.opened = 0
         """Incidents opened so far. It tells incidents of one cause apart that open at the same record."""
 
@@ -130,7 +132,13 @@ class IncidentBook:
         return Finding(sequence=sequence, time_ms=time_ms, kind="operational", subject=LIMIT_SUBJECT, **words)
 
     def render(self, incident: Incident, state: AlertState, time_ms: int, *, muted: bool) -> Alert:
-        """Write an incident as readers see it."""
+        """Write an incident as readers see it, in the company of its case."""
+        case = self.cases.of(incident)
+        lead = incident if case is None else self.cases.lead(case, self.incidents.values()) or incident
+        firing = [
+            one for one in self.incidents.values() if one.fires and case is not None and self.cases.of(one) is case
+        ]
+        worst: Severity = "critical" if any(one.severity == "critical" for one in firing) else "warning"
         return Alert(
             alert_id=derive_id("transition", incident.incident_id, state, incident.transition),
             incident_id=incident.incident_id,
@@ -146,12 +154,44 @@ class IncidentBook:
             ends_at_ms=incident.ended_ms,
             event_time_ms=time_ms,
             summary=incident.summary,
-            advice=advise(incident.kind, incident.subject, self._situation(incident)),
+            advice=self.advice(lead),
             harmless_so_far=incident.harmless,
             muted=muted,
             resolution=incident.resolution if state == "resolved" else None,
             evidence=incident.evidence,
+            case_id=None if case is None else case.case_id,
+            case_severity=None if case is None else (worst if firing else incident.severity),
+            parts=() if case is None else self.cases.parts(case, self.incidents.values()),
+            notify=self._is_news(incident, case, state, alone=not [one for one in firing if one is not incident]),
         )
+
+    def advice(self, incident: Incident) -> str:
+        """Say what to do about an incident, in the company in which it is now."""
+        return advise(incident.kind, incident.subject, self._situation(incident))
+
+    def outdated(self, model_version: str) -> Incident | None:
+        """Give the leading part of a version's case where readers know another advice than what is right now."""
+        case = self.cases.cases.get(model_version)
+        lead = None if case is None else self.cases.lead(case, self.incidents.values())
+        if lead is None or not lead.advice or lead.advice == self.advice(lead):
+            return None
+        return lead
+
+    def note_told(self, incident: Incident, alert: Alert) -> None:
+        """Take note of what readers know now."""
+        if alert.muted:
+            return
+        incident.advice, incident.news = alert.advice, False
+        case = self.cases.of(incident)
+        if case is not None and alert.state == "firing" and alert.notify:
+            case.told = "critical" if "critical" in (case.told, incident.severity) else "warning"
+
+    def _is_news(self, incident: Incident, case: Case | None, state: AlertState, *, alone: bool) -> bool:
+        if state == "resolved":
+            return case is None or alone
+        if case is None:
+            return incident.transition <= 1 or incident.news
+        return is_news(case, incident.severity, update=incident.news)
 
     def _harmed(self, version: str) -> bool:
         return any(other.harms and other.model_version == version for other in self.incidents.values())

@@ -109,6 +109,12 @@ class Incident(msgspec.Struct, kw_only=True):
     features: list[str] = []
     change_outcome: int | None = None
     change_time_ms: int | None = None
+    case_id: str | None = None
+    """The case that it is, or was last, a part of."""
+    advice: str = ""
+    """As readers know it."""
+    news: bool = False
+    """A further change within the incident is to be notified with its next transition."""
 
     @property
     def fires(self) -> bool:

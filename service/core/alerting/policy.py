@@ -14,6 +14,7 @@ from schemas.events import MuteAlert
 from schemas.outputs import Alert, AlertState, DriftKind, Severity
 from service.core.advice import LIMIT_SUBJECT
 from service.core.alerting.book import Counts, IncidentBook
+from service.core.alerting.cases import Case
 from service.core.alerting.incidents import (
     TRANSITIONS,
     Effect,
@@ -41,6 +42,8 @@ class _Saved(msgspec.Struct):
     unheard: list[Incident]
     mutes: dict[str, int]
     counts: dict[str, int]
+    cases: dict[str, Case] = {}
+    """Open cases by model version."""
 
 
 class AlertPolicy:
@@ -127,7 +130,8 @@ class AlertPolicy:
     def snapshot(self) -> dict[str, Any]:
         """Give everything that is needed to go on elsewhere, as plain data."""
         incidents = list(self._book.incidents.values())
-        return to_plain(_Saved(VERSION, self._book.opened, incidents, self._unheard, self._mutes, self._counts))
+        cases = self._book.cases.cases
+        return to_plain(_Saved(VERSION, self._book.opened, incidents, self._unheard, self._mutes, self._counts, cases))
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a snapshot. Raises NewerStateError or CorruptStateError, and then nothing has changed."""
@@ -137,6 +141,7 @@ class AlertPolicy:
         self._unheard = saved.unheard
         self._mutes = saved.mutes
         self._counts = Counts(saved.counts)
+        self._book.cases.cases = saved.cases
 
     # What findings do
 
@@ -180,6 +185,7 @@ class AlertPolicy:
         incident.deadline_ms = None
         incident.resolution = None
         worse |= self._book.judge_company(incident) or finding.update
+        incident.news |= finding.update
         # A feature set that grows is worth an update, but drift that creeps through hundreds of features is not
         # worth hundreds of them.
         earliest = incident.sent_ms + self._settings.keep_firing_for_ms
@@ -255,12 +261,20 @@ class AlertPolicy:
         incident.sent_ms = time_ms
         incident.owed = self._is_muted(incident)
         incident.known |= not incident.owed
+        self._book.cases.join(incident)
         self._step(incident, "firing", time_ms, out)
 
     def _announce_company(self, incident: Incident, time_ms: int, out: list[Transition]) -> None:
-        """Tell readers of what moved before that it is not harmless any more."""
+        """Tell readers of what moved before that it is not harmless any more, and of a case's advice that changed."""
         for other in self._book.no_longer_harmless(incident):
             self._announce(other, time_ms, out)
+        self._revise(incident.model_version, time_ms, out)
+
+    def _revise(self, model_version: str, time_ms: int, out: list[Transition]) -> None:
+        """Tell the advice of a version's case anew where a part that came or went has changed it."""
+        lead = self._book.outdated(model_version)
+        if lead is not None:
+            self._announce(lead, time_ms, out)
 
     def _resolve(self, incident: Incident, time_ms: int, resolution: str, out: list[Transition]) -> None:
         incident.ended_ms = time_ms
@@ -280,6 +294,8 @@ class AlertPolicy:
 
     def _remove(self, incident: Incident, time_ms: int, out: list[Transition]) -> None:
         del self._book.incidents[incident.fingerprint]
+        self._book.cases.leave(incident, self._book.incidents.values())
+        self._revise(incident.model_version, time_ms, out)
         limit = self._book.limit_incident()
         if limit is not None and self._book.room() > 0:
             # STABLE opens nothing, so no identifier comes of the sequence.
@@ -290,6 +306,7 @@ class AlertPolicy:
         incident.transition += 1
         alert = self._book.render(incident, state, time_ms, muted=self._is_muted(incident))
         self._counts.add("muted" if alert.muted else "published")
+        self._book.note_told(incident, alert)
         transition = Transition(
             alert=alert,
             level=Level(incident.level),

@@ -26,7 +26,15 @@ from service.core.finetuning.lifecycle import (
     TrainingWindow,
     VerificationTarget,
 )
-from service.core.finetuning.triggers import Order, exhausted_finding, new_trigger, order_for, relieved_finding
+from service.core.finetuning.triggers import (
+    Order,
+    exhausted_finding,
+    heard_finding,
+    new_trigger,
+    order_for,
+    relieved_finding,
+    unanswered_finding,
+)
 from service.core.finetuning.verdict import LossSample, judge
 from service.core.plain import from_plain, to_plain
 from service.core.settings import FineTuneSettings
@@ -41,6 +49,9 @@ class _Saved(msgspec.Struct):
     course: Course
     causes: Causes
     counts: dict[str, int]
+    answered: bool = True
+    """Whether a training pipeline has ever reported on a trigger; taken for granted in older state."""
+    unanswered_told: bool = False
 
 
 class FineTunePolicy:
@@ -57,6 +68,7 @@ class FineTunePolicy:
         self._course = Course()
         self._causes = Causes()
         self._counts = Counts()
+        self._answered = self._unanswered_told = False
 
     @property
     def phase(self) -> Phase:
@@ -168,6 +180,7 @@ class FineTunePolicy:
         if event.model_id != self._model_id:
             self._refuse_model(event.model_id, out)
         elif trigger is not None and event.trigger_id == trigger.shown.trigger_id:
+            self._hear(trigger.cause_version, at, out)
             self._follow(at, event, trigger, out)
         elif event.trigger_id in self._course.ended:
             self._counts.add("late_statuses")
@@ -218,7 +231,8 @@ class FineTunePolicy:
 
     def snapshot(self) -> dict[str, Any]:
         """Give everything that is needed to go on elsewhere, as plain data."""
-        return to_plain(_Saved(VERSION, self._course, self._causes, self._counts))
+        saved = _Saved(VERSION, self._course, self._causes, self._counts, self._answered, self._unanswered_told)
+        return to_plain(saved)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a snapshot. Raises NewerStateError or CorruptStateError, and then nothing has changed."""
@@ -226,8 +240,15 @@ class FineTunePolicy:
         self._course = saved.course
         self._causes = saved.causes
         self._counts = Counts(saved.counts)
+        self._answered, self._unanswered_told = saved.answered, saved.unanswered_told
 
     # How it moves
+
+    def _hear(self, version: str, at: Moment, out: Decision) -> None:
+        """Take note that somebody answers triggers."""
+        if self._unanswered_told and not self._answered:
+            out.findings.append((version, heard_finding(*at)))
+        self._answered = True
 
     def _waiting_cause(self) -> Cause | None:
         idle = self._course.phase is Phase.IDLE
@@ -319,7 +340,11 @@ class FineTunePolicy:
         shown = self._course.end(trigger, state, at.time_ms, self._settings.cooldown_ms, reason)
         out.triggers.append(shown)
         for version in self._causes.newly_exhausted(self._settings.max_attempts):
-            out.findings.append((version, exhausted_finding(self._settings.max_attempts, shown, *at)))
+            if self._answered:  # nobody has given up who never began
+                out.findings.append((version, exhausted_finding(self._settings.max_attempts, shown, *at)))
+        if state == "timed_out" and not self._answered and not self._unanswered_told:
+            self._unanswered_told = True
+            out.findings.append((trigger.cause_version, unanswered_finding(shown, *at)))
 
     def _tell_relieved(self, versions: list[str], at: Moment, out: Decision) -> None:
         out.findings.extend((version, relieved_finding(*at)) for version in versions)

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from schemas.identity import derive_id
 from schemas.outputs import FineTuneTrigger
-from service.core.advice import FINE_TUNING_SUBJECT
+from service.core.advice import FINE_TUNING_SUBJECT, UNANSWERED_SUBJECT
 from service.core.findings import Finding, Level
 from service.core.finetuning.causes import Cause, Effort
 from service.core.finetuning.lifecycle import TrainingWindow
@@ -91,4 +91,29 @@ def relieved_finding(sequence: int, time_ms: int) -> Finding:
         subject=FINE_TUNING_SUBJECT,
         level=Level.STABLE,
         resolution="the incident that fine-tuning did not help is over",
+    )
+
+
+def unanswered_finding(last: FineTuneTrigger, sequence: int, time_ms: int) -> Finding:
+    """Say, once, that triggers of this model are sent and that nobody has ever answered one."""
+    return Finding(
+        sequence=sequence,
+        time_ms=time_ms,
+        kind="operational",
+        subject=UNANSWERED_SUBJECT,
+        level=Level.DRIFT,
+        severity="warning",
+        summary=f"nobody answers fine-tune triggers: {last.trigger_id} was {last.reason}, and none was ever answered",
+    )
+
+
+def heard_finding(sequence: int, time_ms: int) -> Finding:
+    """Say that somebody has answered a trigger."""
+    return Finding(
+        sequence=sequence,
+        time_ms=time_ms,
+        kind="operational",
+        subject=UNANSWERED_SUBJECT,
+        level=Level.STABLE,
+        resolution="a training pipeline has answered a trigger",
     )
