@@ -112,9 +112,10 @@ def _score(digest: Digest, model_id: str, timeline: Timeline, truth: Truth | Non
 
 
 def alarms_of(alerts: Sequence[Alert], timeline: Timeline) -> list[Alarm]:
-    """Give the first firing of each incident, and each later one that names features for the first time.
+    """Give the first firing of each incident, and each later one that tells of something new.
 
-    An incident of inputs may stay open for good; that other features drift too is news all the same.
+    An incident of inputs may stay open for good; that other features drift too is news all the same. So is a further
+    change of the loss while its incident is open: of such an alert a person is notified.
     """
     named: dict[str, set[str]] = {}
     alarms = []
@@ -122,7 +123,8 @@ def alarms_of(alerts: Sequence[Alert], timeline: Timeline) -> list[Alarm]:
         if alert.state != "firing" or alert.kind in UNSCORED:
             continue
         features = {feature.feature for piece in alert.evidence for feature in piece.features}
-        if alert.incident_id in named and features <= named[alert.incident_id]:
+        moved_again = alert.kind == "concept_drift" and alert.notify
+        if alert.incident_id in named and features <= named[alert.incident_id] and not moved_again:
             continue
         named.setdefault(alert.incident_id, set()).update(features)
         # Finding times are watermarks: the alert came with the last event whose watermark is not later.
