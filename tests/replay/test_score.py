@@ -62,7 +62,15 @@ def ruler(events: int, wrong: np.ndarray | None = None, cut: int = 10**9) -> Tim
     return made
 
 
-def alert(event: int, kind: str = "concept_drift", number: int = 0, state: str = "firing", features: str = "") -> Alert:
+def alert(
+    event: int,
+    kind: str = "concept_drift",
+    number: int = 0,
+    state: str = "firing",
+    features: str = "",
+    *,
+    further: bool = False,
+) -> Alert:
     moved = tuple(FeatureContribution(feature=name, statistic=2.0, threshold=1.0) for name in features)
     evidence = Evidence(detector="d", subject="features", statistic=2.0, threshold=1.0, sample_count=9, features=moved)
     return Alert(
@@ -80,6 +88,7 @@ def alert(event: int, kind: str = "concept_drift", number: int = 0, state: str =
         summary="",
         advice="",
         evidence=(evidence,),
+        notify=number == 0 or further,
     )
 
 
@@ -99,6 +108,12 @@ def scored(outputs: list, truth: Truth | None, timeline: Timeline) -> ModelScore
 
 def drifts(*events: int, tolerance: int = 100, **fields: object) -> Truth:
     return Truth(tolerance_events=tolerance, happenings=tuple(Happening(event=event, **fields) for event in events))
+
+
+def test_a_further_change_of_the_loss_within_its_incident_is_an_alarm_of_its_own() -> None:
+    outputs = [alert(1030), alert(1500, number=1030), alert(2030, number=1030, further=True)]
+    own = scored(outputs, drifts(1000, 2000), ruler(5000)).tallies[0]
+    assert (own.alarms, own.detected, own.missed, own.false_alarms) == (2, 2, 0, 0)
 
 
 def test_an_incident_within_the_tolerance_detects_once_and_everything_else_is_false() -> None:
