@@ -1,8 +1,11 @@
 """A core that raises, always at the same: at predictions and labels that say so, or in a model's timers."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
+from service.core.loss_feed import NEVER
 from service.core.model import ModelMonitor, VersionBatch
 from service.core.task import Task
 
@@ -14,8 +17,12 @@ class Burst(RuntimeError):  # noqa: N818  # what a bug raises is named as it lik
     """What a monitor raises."""
 
 
-def raise_at_poison(patch: pytest.MonkeyPatch, ticks: frozenset[str] = frozenset()) -> None:
-    """Let monitors raise at a prediction of the latency POISON, and at each timer of the models in `ticks`."""
+def raise_at_poison(patch: pytest.MonkeyPatch, ticks: Mapping[str, int] | None = None) -> None:
+    """Let monitors raise at a prediction of the latency POISON, and in the timers of the models in `ticks`.
+
+    `ticks`: by model, the event time from which on.
+    """
+    since = ticks or {}
     observe, tick = ModelMonitor.observe, ModelMonitor.tick
 
     def raising(self: ModelMonitor, model_version: str, batch: VersionBatch) -> object:
@@ -24,7 +31,7 @@ def raise_at_poison(patch: pytest.MonkeyPatch, ticks: frozenset[str] = frozenset
         return observe(self, model_version, batch)
 
     def ticking(self: ModelMonitor, now_ms: int, sequence: int) -> object:
-        if self._model.model_id in ticks:
+        if now_ms >= since.get(self._model.model_id, NEVER):
             raise Burst("out of time")
         return tick(self, now_ms, sequence)
 

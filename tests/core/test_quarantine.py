@@ -68,7 +68,7 @@ def letters(outputs: list[Output], reason: str) -> list[DeadLetter]:
 
 
 def test_an_error_of_the_core_names_the_model_and_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    raise_at_poison(monkeypatch, ticks=frozenset({"m0"}))
+    raise_at_poison(monkeypatch, ticks={"m0": 0})
     with pytest.raises(ModelError, match="model m1, observe: Burst: poisoned") as caught:
         Driver(poisoned(SOURCE, 31), SETTINGS).run()
     assert (caught.value.model_id, caught.value.phase) == ("m1", "observe")
@@ -91,7 +91,7 @@ def test_an_isolated_record_is_a_dead_letter_and_nothing_else(monkeypatch: pytes
 
 def test_a_model_in_quarantine_is_dead_letters_and_an_alert_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = Driver(SOURCE, SETTINGS).run()
-    raise_at_poison(monkeypatch, ticks=frozenset({"m1"}))
+    raise_at_poison(monkeypatch, ticks={"m1": 0})
     judge = Judge(SOURCE, {0: [Quarantine("m1", "Burst: out of time")]})
     outputs = judge.run()
     assert of_others(outputs, "m1") == of_others(healthy, "m1")

@@ -141,7 +141,7 @@ def test_a_model_whose_timer_raises_is_in_quarantine_until_it_is_reset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = of_others(healthy(), "m1")
-    raise_at_poison(monkeypatch, ticks=frozenset({"m1"}))
+    raise_at_poison(monkeypatch, ticks={"m1": 0})
     outputs, *_ = live(with_reset(SOURCE, "m1", 500), tmp_path)
     alerts = [one.state for one in outputs if isinstance(one, Alert) and one.alertname == "ModelQuarantined"]
     assert alerts == ["firing", "resolved", "firing"]  # for its timer raises again

@@ -10,7 +10,7 @@ import time
 import structlog
 
 from tests.simulation.mutants import MUTANTS, first_to_catch
-from tests.simulation.run import Verdict, judge
+from tests.simulation.run import Judgement, judge
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
 
 def _many(seeds: range) -> int:
     began = time.monotonic()
-    verdicts: list[Verdict] = []
+    verdicts: list[Judgement] = []
     for seed in seeds:
         verdicts.append(judge(seed))
         if verdicts[-1].violation is not None:

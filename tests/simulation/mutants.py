@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+import msgspec
 import pytest
 
 from service.core import task as core_task
 from service.core.classes import ClassTable
 from service.core.intake import Intake, Positions, Role
 from service.core.join import JoinBuffer
+from service.core.quarantine import QuarantineBook
 from service.eventlog.errors import FencedError, OutcomeUnknownError
 from service.eventlog.memory import MemoryLog, MemoryWriter
 from service.eventlog.protocol import NewRecord
@@ -22,7 +24,7 @@ from service.runtime.changelog import Cut, Recovered, barrier_records, read_stat
 from service.runtime.context import TaskContext
 from service.runtime.inputs_check import MarkBook
 from service.runtime.ledger import Ledger
-from tests.simulation.run import Verdict, judge
+from tests.simulation.run import Judgement, judge
 
 Patch = pytest.MonkeyPatch
 _commit = MemoryWriter.commit
@@ -123,6 +125,25 @@ def a_step_cut_by_an_idle_input_is_not_recorded(patch: Patch) -> None:
     patch.setattr(Ledger, "record", record)
 
 
+def verdicts_are_not_recorded(patch: Patch) -> None:
+    patch.setattr(Ledger, "cut", _without_verdicts(Ledger.cut))
+
+
+def _without_verdicts(original: Callable[[Ledger, int], Cut]) -> Callable[[Ledger, int], Cut]:
+    def cut(self: Ledger, watermark_ms: int) -> Cut:
+        return msgspec.structs.replace(original(self, watermark_ms), verdicts=())
+
+    return cut
+
+
+def recovery_forgets_verdicts(patch: Patch) -> None:
+    _with_cuts(patch, lambda cuts: tuple(msgspec.structs.replace(cut, verdicts=()) for cut in cuts))
+
+
+def who_is_in_quarantine_is_not_restored(patch: Patch) -> None:
+    patch.setattr(QuarantineBook, "restore", lambda self, state: None)
+
+
 def clocks_are_not_restored(patch: Patch) -> None:
     original = Intake.__init__
 
@@ -205,11 +226,14 @@ MUTANTS: dict[str, Callable[[Patch], None]] = {
         a_repeated_step_ends_at_the_next_record,
         classes_of_the_whole_step_are_known_in_its_middle,
         a_failed_task_is_not_acquired_again,
+        verdicts_are_not_recorded,
+        recovery_forgets_verdicts,
+        who_is_in_quarantine_is_not_restored,
     )
 }
 
 
-def first_to_catch(name: str, seeds: Sequence[int]) -> Verdict | None:
+def first_to_catch(name: str, seeds: Sequence[int]) -> Judgement | None:
     """Give the verdict of the first seed that notices a mutant; None where none does."""
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name](patch)

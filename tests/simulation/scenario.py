@@ -3,6 +3,8 @@
 import random
 from typing import NamedTuple
 
+import msgspec
+
 from service.config import Config
 from service.core.settings import (
     AlertSettings,
@@ -21,6 +23,7 @@ from service.core.settings import (
     WindowSettings,
 )
 from service.runtime.settings import RuntimeSettings, TopicSettings
+from tests.simulation.sickness import Sickness, draw_sickness
 
 
 class Rates(NamedTuple):
@@ -49,6 +52,8 @@ class Scenario(NamedTuple):
     disorder_until_s: float
     """When faults end; virtual seconds."""
     config: Config
+    sickness: Sickness = Sickness()
+    """At what the core raises, if at anything."""
 
 
 def draw(seed: int) -> Scenario:
@@ -56,7 +61,7 @@ def draw(seed: int) -> Scenario:
     rng = random.Random(seed)
     growing = rng.random() < 0.6
     partitions = rng.choice((1, 1, 2, 3))
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         growing=growing,
         partitions=partitions,
@@ -75,6 +80,14 @@ def draw(seed: int) -> Scenario:
             topics=TopicSettings(partitions=partitions), runtime=_runtime(rng, growing=growing), core=_core(rng)
         ),
     )
+    sickness = draw_sickness(seed, partitions, scenario.predictions)
+    return scenario if not sickness else _sick(scenario, sickness)
+
+
+def _sick(scenario: Scenario, sickness: Sickness) -> Scenario:
+    # Who is kept away takes no place from others, and so gives them one where places are few: then they differ.
+    core = msgspec.structs.replace(scenario.config.core, max_models=10_000, max_unpredicted_models=1_000)
+    return scenario._replace(config=msgspec.structs.replace(scenario.config, core=core), sickness=sickness)
 
 
 def _runtime(rng: random.Random, *, growing: bool) -> RuntimeSettings:

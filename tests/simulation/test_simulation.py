@@ -6,13 +6,14 @@ More than these seeds: `python -m tests.simulation --seeds 5000`.
 import pytest
 
 from tests.simulation.mutants import MUTANTS, first_to_catch
-from tests.simulation.run import Verdict, judge
+from tests.simulation.run import Judgement, judge
+from tests.simulation.scenario import draw
 
 FAST_SEEDS = range(5)
 SLOW_SEEDS = [range(start, start + 20) for start in range(5, 205, 20)]
 
 
-def violations(seeds: range) -> list[Verdict]:
+def violations(seeds: range) -> list[Judgement]:
     return [verdict for verdict in map(judge, seeds) if verdict.violation is not None]
 
 
@@ -22,6 +23,13 @@ def test_whatever_happens_the_committed_outputs_are_those_of_the_undisturbed_run
     # A run in which nothing happened would prove nothing.
     assert sum(verdict.outputs for verdict in verdicts) > 100
     assert all(sum(verdict.faults[kind] for verdict in verdicts) for kind in ("crash", "leave", "zombie"))
+
+
+def test_whatever_the_core_raises_at_other_models_do_not_notice_and_replay_decides_the_same() -> None:
+    sick = [seed for seed in range(30) if draw(seed).sickness]
+    verdicts = [judge(seed) for seed in sick]
+    assert [str(verdict) for verdict in verdicts if verdict.violation is not None] == []
+    assert sum(verdict.faults["verdict"] for verdict in verdicts) > 10
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from tests.simulation.actor import ACTOR, Actor, ActorFaults, CrashError, Simula
 from tests.simulation.inputs import START_MS, Arrival, arrivals
 from tests.simulation.reading import cut_values, evidence, messages
 from tests.simulation.scenario import Scenario
+from tests.simulation.sickness import poison
 from tests.simulation.verifier import Evidence, ViolationError, end_of
 
 CHECK_EVERY_S = 0.25
@@ -142,7 +143,7 @@ class World:
 
     async def _produce(self, partition: int) -> None:
         rng = random.Random(f"{self.scenario.seed} inputs {partition}")
-        records = arrivals(rng, partition, self.scenario.predictions)
+        records = poison(arrivals(rng, partition, self.scenario.predictions), self.scenario.sickness)
         if self.scenario.growing:
             self._producing += 1
             self._spawn(self._append_slowly(partition, records, rng))
@@ -254,9 +255,10 @@ class World:
     def _look_for_unexpected_errors(self) -> None:
         if self._unexpected:
             raise ViolationError(self._unexpected[0])
+        expected = (*EXPECTED_ERRORS, "ModelError:") if self.scenario.sickness else EXPECTED_ERRORS
         for worker in self._workers:
             for stats in worker.stats.values():
-                if stats.last_error is not None and not stats.last_error.startswith(EXPECTED_ERRORS):
+                if stats.last_error is not None and not stats.last_error.startswith(expected):
                     raise ViolationError(f"task {stats.partition} failed: {stats.last_error}")
 
     def _phases(self) -> list[tuple[int, str, str | None]]:
