@@ -27,6 +27,10 @@ QUARANTINE_SUBJECT = "quarantined"
 
 NO_FEATURES_SUBJECT = "no_features"
 """Subject of the operational incident that says: columns that are no features are not watched."""
+LABEL_SUBJECTS = "labels_"
+"""Beginning of the subjects of operational incidents that say: labels are missing, and why."""
+REPEATED_SUBJECT = "repeated_predictions"
+"""Subject of the operational incident that says: predictions come with identifiers of earlier ones."""
 
 NAMED_FEATURES = 5
 """Features named in a summary. The others are counted; the evidence lists them."""
@@ -49,6 +53,7 @@ _OPERATIONAL_ALERTNAMES: dict[str, str] = {
     FINE_TUNING_SUBJECT: "ModelFineTuningExhausted",
     NO_FEATURES_SUBJECT: "ModelColumnsAreNoFeatures",
     QUARANTINE_SUBJECT: "ModelQuarantined",
+    REPEATED_SUBJECT: "ModelPredictionsRepeated",
     SCORE_SUBJECT: "ModelScoresMisread",
 }
 
@@ -72,6 +77,8 @@ def alertname(kind: DriftKind, subject: str) -> str:
     """
     if kind == "latency" and subject == "error_rate":
         return "ModelErrorRateHigh"
+    if kind == "operational" and subject.startswith(LABEL_SUBJECTS):
+        return "ModelLabelsMissing"
     if kind == "operational":
         return _OPERATIONAL_ALERTNAMES.get(subject, _ALERTNAMES[kind])
     return _ALERTNAMES[kind]
@@ -99,6 +106,18 @@ def instant(time_ms: int) -> str:
     '2023-11-14T22:13:20Z'
     """
     return (_EPOCH + timedelta(seconds=time_ms // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration(milliseconds: float) -> str:
+    """Write a duration with three significant digits, in the unit that reads best.
+
+    >>> duration(250), duration(90_000), duration(5_400_000), duration(30 * 86_400_000)
+    ('250 ms', '90 s', '90 min', '30 d')
+    """
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)):
+        if milliseconds >= 2 * size or (unit == "s" and milliseconds >= size):
+            return f"{float(f'{milliseconds / size:.3g}'):g} {unit}"
+    return f"{float(f'{milliseconds:.3g}'):g} ms"
 
 
 def change_time(finding: Finding) -> int | None:
@@ -226,6 +245,36 @@ _FIXED: dict[str, str] = {
         "(task_failed) and the records since then, and report the fault. Once its cause is gone (a newer program, "
         "another configuration, another producer), send the control event reset_monitor for the model: it is watched "
         "again from there on, with references learnt anew. Its records meanwhile are dead letters (quarantined)."
+    ),
+    "labels_absent": (
+        "Without labels there is no metric, no concept drift and no fine-tuning. Look whether the producer of labels "
+        "runs, and writes to the topic topics.labels. If labels take longer, raise core.join.label_horizon_ms above "
+        "their delay. If this model gets none, say so: labels.expected: false in its profile."
+    ),
+    "labels_stopped": (
+        "Look at the producer of labels: what it reads, where it stopped, its last deployment. Predictions wait for "
+        "core.join.label_horizon_ms; labels that come within it still count."
+    ),
+    "labels_fewer": (
+        "A part of the labels does not come. Look at what feeds their producer (a source, a region, a partition that "
+        "stands still); where identifiers of some predictions changed, labels find none of them, and are dead letters "
+        "later. If the new share is meant (sampling), send reset_monitor: it is learnt anew."
+    ),
+    "labels_unmatched": (
+        "Compare the two identifiers. model_id, prediction_id, row_id and target of a label must be those of its "
+        "prediction, as text, letter by letter, and both records must have the same key, so that they come into the "
+        "same partition. Labels of predictions from before this service began to read are told like this too: that "
+        "ends by itself."
+    ),
+    "labels_late": (
+        "Raise core.join.label_horizon_ms above the delay of the labels (and core.join.max_bytes with it: 90 bytes a "
+        "prediction), or let the labels come sooner. Late ones are dead letters and count in no metric."
+    ),
+    REPEATED_SUBJECT: (
+        "A prediction whose identifier is known is dropped as a repetition: it is in no metric, and its label is taken "
+        "for a repetition too. If records are sent twice on purpose (retries), nothing is lost. Else give every "
+        "prediction a prediction_id of its own (a UUID; not a constant, nor a number that begins anew each day), or, "
+        "for several rows of one request, a row_id."
     ),
     LIMIT_SUBJECT: (
         "More causes are open than are tracked; further ones are counted, not alerted. Look for one fault behind them "

@@ -12,9 +12,9 @@ import numpy as np
 from service.core.columns import LARGEST_WEIGHT, Bool, Corrections, Int, Outcomes, Predictions
 from service.core.join import JoinResult
 from service.core.metrics.window import packed_outcomes
-from service.core.model import VersionBatch
 from service.core.prepare import PredictionBatch, Prepared
 from service.core.stretch import Stretch
+from service.core.version_batch import VersionBatch
 
 
 class Groups(NamedTuple):
@@ -27,10 +27,11 @@ class Groups(NamedTuple):
 
 def version_batches(prepared: Prepared, stretch: Stretch, result: JoinResult) -> Iterator[tuple[int, VersionBatch]]:
     """Give each version's batch with its place in the roster; places rise."""
-    predictions = _predictions(prepared.predictions, stretch, result.new_prediction)
+    predictions, first_ids = _predictions(prepared.predictions, stretch, result.new_prediction)
     outcomes, corrections = _outcomes(stretch, result), _corrections(stretch, result)
     for place in sorted({*predictions, *outcomes, *corrections}):
-        yield place, VersionBatch(predictions.get(place), outcomes.get(place), corrections.get(place))
+        parts = (predictions.get(place), outcomes.get(place), corrections.get(place))
+        yield place, VersionBatch(*parts, first_ids.get(place, ""))
 
 
 def count_by_place(places: Int, keep: Bool | None = None) -> list[tuple[int, int]]:
@@ -53,11 +54,12 @@ def group(places: Int, keep: Bool | None = None) -> Groups:
     return Groups(rows[order], list(zip(ordered[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)))
 
 
-def _predictions(batch: PredictionBatch, stretch: Stretch, new: Bool) -> dict[int, Predictions]:
+def _predictions(batch: PredictionBatch, stretch: Stretch, new: Bool) -> tuple[dict[int, Predictions], dict[int, str]]:
+    """Give each version's new predictions, and the identifier of the first of them."""
     first = stretch.first_prediction
     groups = group(batch.place[first : first + len(new)], new)
     if not groups.shares:
-        return {}
+        return {}, {}
     rows = groups.rows + first
     at = _as_slice(rows) if len(groups.shares) == 1 else rows
     events = batch.events[at] if isinstance(at, slice) else [batch.events[row] for row in at.tolist()]
@@ -76,7 +78,8 @@ def _predictions(batch: PredictionBatch, stretch: Stretch, new: Bool) -> dict[in
         embeddings=embeddings if any(embeddings) else (),
         confidence=batch.confidence[at],
     )
-    return {place: columns.part(start, stop) for place, start, stop in groups.shares}
+    first_ids = {place: events[start].prediction_id for place, start, _ in groups.shares}
+    return {place: columns.part(start, stop) for place, start, stop in groups.shares}, first_ids
 
 
 def _as_slice(rows: Int) -> Int | slice:

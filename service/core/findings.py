@@ -5,7 +5,11 @@ import msgspec
 from detectors.protocol import Level
 from schemas.outputs import ChangePoint, DriftKind, Evidence, FeatureContribution
 
-__all__ = ["ChangePoint", "DriftKind", "Evidence", "FeatureContribution", "Finding", "Level"]
+__all__ = ["ALL", "ChangePoint", "DriftKind", "Evidence", "FeatureContribution", "Finding", "Level"]
+
+
+ALL = "(all)"
+"""Version (and model) of an alert that is about all versions of a model (or all models of a task)."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,14 +7,11 @@ from schemas.outputs import Evidence
 from service.core.advice import MODELS_SUBJECT, UNPREDICTED_SUBJECT
 from service.core.alerting import AlertPolicy
 from service.core.effects import Caused
-from service.core.findings import Finding, Level
+from service.core.findings import ALL, Finding, Level
 from service.core.roster import Roster
 from service.core.settings import CoreSettings
 
 _VERSION: Final = 2
-
-ALL: Final = "(all)"
-"""Model and version of an alert that is about the whole task."""
 
 _WORDS: Final[dict[str, str]] = {
     "max_features": "feature names beyond feature_drift.max_features",

@@ -78,9 +78,14 @@ def with_confidence(monitors: Any) -> Any:
     return monitors | {"predictions": monitors["predictions"] | {"confidence": False}}
 
 
+def with_supply(model: Any) -> Any:
+    """Nothing is known of what producers sent: that watch begins now."""
+    return model | {"supply": None}
+
+
 MIGRATIONS: Final[Migrations] = {
     ("task", 1): composed(with_quarantine, with_models_described),
-    ("model", 1): composed(with_outcome_time),
+    ("model", 1): composed(with_outcome_time, with_supply),
     ("version", 1): composed(with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence),
     ("cut", 1): composed(),
 }

@@ -1,48 +1,34 @@
 """One model: its versions' monitors, and the two policies that turn findings into alerts and fine-tune triggers."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 
 from schemas.events import FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
 from schemas.outputs import OffsetRange
 from service.core.alerting import AlertPolicy, Transition
-from service.core.columns import Corrections, Float, Int, Outcomes, Predictions
+from service.core.columns import Float, Int
 from service.core.dead_letters import from_event
 from service.core.effects import Caused
-from service.core.findings import Finding
+from service.core.findings import ALL, Finding
 from service.core.finetuning import Decision, FineTunePolicy, LossSample, Refusal, TrainingWindow
 from service.core.finetuning.lifecycle import Moment
 from service.core.inputs.versions import require_version
 from service.core.intake import Role
+from service.core.label_flow import Unmet
 from service.core.layout import inside
 from service.core.loss_feed import NEVER, LossFeed
 from service.core.prepare import ControlRow, TaskTopics
+from service.core.repeated_ids import Repeated
 from service.core.roster import Model
+from service.core.supply import Supply, SupplyState
 from service.core.version import VersionMonitor
+from service.core.version_batch import VersionBatch
 from service.core.version_state import VersionState
 
 _VERSION = 1
-
-
-class VersionBatch(NamedTuple):
-    """What a stretch of records holds for one model version."""
-
-    predictions: Predictions | None = None
-    outcomes: Outcomes | None = None
-    corrections: Corrections | None = None
-
-    @property
-    def first_sequence(self) -> int:
-        """Number of its first record."""
-        return min([int(part.sequence[0]) for part in self if part is not None])
-
-    @property
-    def first_watermark_ms(self) -> int:
-        """Watermark at its first record."""
-        return min([int(part.watermark_ms[0]) for part in self if part is not None])
 
 
 class ModelState(TypedDict):
@@ -55,6 +41,8 @@ class ModelState(TypedDict):
     active: list[str]
     serving: str | None
     versions: list[str]
+    supply: SupplyState | None
+    """None: what an older program stored, which knew nothing of it."""
 
 
 class ModelMonitor:
@@ -67,11 +55,14 @@ class ModelMonitor:
         self.versions: dict[str, VersionMonitor] = {}
         self.alerts = AlertPolicy(model.model_id, model.profile.alerts)
         self.fine_tune = FineTunePolicy(model.model_id, model.profile.fine_tune)
+        self.supply = Supply(model.profile.labels, model.label_horizon_ms)
         self._snapshot_due_ms: int | None = None
         self._active: set[str] = set()
         """Versions with events since the last metric snapshot."""
         self._serving: str | None = None
         """The version that was first seen last, or deployed."""
+        self._since = NEVER
+        """Number of its first prediction; -1: of an earlier step."""
         self._served: list[tuple[int, str]] = []
         """Since which record which version served: the newest, and those since duplicates were counted last."""
 
@@ -79,6 +70,7 @@ class ModelMonitor:
         """Find a version's monitor, or begin to watch it, at the record with this number."""
         monitor = self.versions.get(model_version)
         if monitor is None:
+            self._since = min(self._since, sequence)
             monitor = self.versions[model_version] = self._watch(model_version)
             self._serve(model_version, sequence)
         return monitor
@@ -103,12 +95,14 @@ class ModelMonitor:
             version.note_outcomes(batch.outcomes)
         if batch.predictions is not None:
             findings += version.observe_predictions(batch.predictions)
+            self.supply.note_predictions(batch.predictions, batch.first_id)
         if batch.outcomes is not None:
             findings += version.observe_labels(batch.outcomes)
+            self.supply.note_outcomes(batch.outcomes)
         if len(findings) > 1:
             findings.sort(key=lambda finding: finding.sequence)
         waiting = deque(findings)
-        for outcomes, correction in _cut_at(batch.outcomes, batch.corrections):
+        for outcomes, correction in batch.in_order():
             if outcomes is not None:
                 self._run(version, version.feed(outcomes), waiting, out)
             if correction is not None:
@@ -157,6 +151,14 @@ class ModelMonitor:
             if version is not None:
                 version.counts.add("labels_duplicate", 1)
         self._served = self._served[-1:]
+
+    def note_repeated(self, repeated: Repeated) -> None:
+        """Take predictions that were dropped because their identifier is known."""
+        self.supply.repeated.note_repeated(repeated)
+
+    def note_unmatched(self, labels: Unmet) -> None:
+        """Take labels for which there is no prediction, so far."""
+        self.supply.labels.note_unmatched(labels.behind(self._since))
 
     # ----------------------------------------------------------------------------------------- policies
 
@@ -231,7 +233,7 @@ class ModelMonitor:
     def next_deadline_ms(self) -> int:
         """Say at which watermark something is due."""
         due = (self._snapshot_due_ms, self.alerts.next_deadline_ms(), self.fine_tune.next_deadline_ms())
-        return min((deadline for deadline in due if deadline is not None), default=NEVER)
+        return min(self.supply.due_ms(), *(deadline for deadline in due if deadline is not None), NEVER)
 
     def tick(self, now_ms: int, sequence: int) -> list[Caused]:
         """Let everything that is due take effect."""
@@ -239,6 +241,8 @@ class ModelMonitor:
         at = Moment(sequence, now_ms)
         self._publish(self.alerts.tick(now_ms), at, out)
         self._decided(self.fine_tune.tick(at), at, out)
+        for finding in self.supply.check(now_ms, sequence):
+            self._publish(self.alerts.advance(finding, ALL), at, out)
         self._ask_all(at, out)
         if self._snapshot_due_ms is not None and self._snapshot_due_ms <= now_ms:
             at_ms = now_ms // self._interval_ms * self._interval_ms
@@ -308,6 +312,8 @@ class ModelMonitor:
         for version in self.versions.values():
             if event.model_version in (None, version.model_version):
                 version.reset()
+        if event.model_version is None:
+            self.supply.reset()
         self._publish(self.alerts.withdraw(event.model_version, "the monitors were reset", at.time_ms), at, out)
 
     def _refuse(self, refusal: Refusal | None, row: ControlRow, out: list[Caused]) -> None:
@@ -337,6 +343,7 @@ class ModelMonitor:
             "active": sorted(self._active),
             "serving": self._serving,
             "versions": list(self.versions),
+            "supply": self.supply.snapshot(),
         }
 
     def restore(
@@ -351,6 +358,9 @@ class ModelMonitor:
             self.alerts.restore(state["alerts"])
         with inside("fine_tune"):
             self.fine_tune.restore(state["fine_tune"])
+        if state["supply"] is not None:
+            with inside("supply"):
+                self.supply.restore(state["supply"])
         self._snapshot_due_ms = state["snapshot_due_ms"]
         self._active = set(state["active"])
         self._serving = state["serving"]
@@ -362,19 +372,3 @@ def _sample(losses: Float) -> LossSample:
         return LossSample(count=0, mean=0.0, variance=0.0)
     variance = float(np.var(losses, ddof=1)) if len(losses) > 1 else 0.0
     return LossSample(count=len(losses), mean=float(np.mean(losses)), variance=variance)
-
-
-def _cut_at(
-    outcomes: Outcomes | None, corrections: Corrections | None
-) -> Iterator[tuple[Outcomes | None, Corrections | None]]:
-    """Split outcomes where a correction stands between them, so that both take effect in order."""
-    if corrections is None or outcomes is None:
-        yield outcomes, corrections
-        return
-    start = 0
-    for row in range(len(corrections.sequence)):
-        stop = int(np.searchsorted(outcomes.sequence, corrections.sequence[row]))
-        yield outcomes.part(start, stop) if stop > start else None, corrections.part(row, row + 1)
-        start = stop
-    if start < len(outcomes.sequence):
-        yield outcomes.part(start, len(outcomes.sequence)), None

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from service.core.settings_base import Settings
+from service.core.settings_base import Count, Settings
 
 
 class DetectorSettings(Settings, frozen=True):
@@ -153,6 +153,22 @@ class LabelDriftSettings(Settings, frozen=True):
     """Drift of the labels (the target) against the reference window of outcomes."""
 
     enabled: bool = True
+
+
+class LabelSettings(Settings, frozen=True):
+    """Whether labels come as they use to."""
+
+    expected: Annotated[
+        bool, Meta(description="false: this model gets no labels, so nothing is said where none come")
+    ] = True
+    usual_delay_ms: Annotated[
+        Count | None,
+        Meta(
+            description="within this long of their prediction most labels come, event time; null: the 95th percentile "
+            "of those that came. Given, it is told after 1.5 of them and not only behind the label horizon that none "
+            "ever came"
+        ),
+    ] = None
 
 
 class LatencySettings(Settings, frozen=True):

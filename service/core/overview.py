@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from schemas.outputs import DriftKind, MetricSnapshot, Severity
-from service.core.limits import ALL
+from service.core.findings import ALL
 from service.core.task import Task
 from service.core.version import VersionMonitor
 

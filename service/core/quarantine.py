@@ -16,9 +16,8 @@ from service.core.advice import QUARANTINE_SUBJECT
 from service.core.alerting import AlertPolicy, Transition
 from service.core.columns import Int
 from service.core.decode import Rejected
-from service.core.findings import Finding, Level
+from service.core.findings import ALL, Finding, Level
 from service.core.intake import Lane, Merged, Role
-from service.core.limits import ALL
 from service.core.settings import AlertSettings
 from service.core.verdicts import Isolate, Quarantine
 

@@ -7,7 +7,7 @@ from service.core.classes import ClassTable, NumberTable
 from service.core.metrics.catalogue import ResolvedProblem
 from service.core.said import SaidScores, SaidScoresState
 from service.core.segments import SegmentTable, SegmentTableState
-from service.core.settings import CoreSettings, ModelProfile, Problem
+from service.core.settings import CoreSettings, JoinSettings, ModelProfile, Problem
 
 
 class VersionKey(NamedTuple):
@@ -26,6 +26,8 @@ class Model:
         """Number of the first record that named it; -1: of an earlier step."""
         self.place = place
         """The `model` of a LABEL_ROW."""
+        self.label_horizon_ms = JoinSettings().label_horizon_ms
+        """How long its predictions wait for a label."""
         self.profile = profile
         self.problem = problem
         """binary, multiclass or regression; auto until the first value tells."""
@@ -181,6 +183,7 @@ class Roster:
         profile, place = self._settings.profile(model_id), len(self.models)
         self._model_places[model_id] = place
         self.models.append(Model(model_id, place, profile, profile.problem, sequence))
+        self.models[-1].label_horizon_ms = self._settings.join.label_horizon_ms
         return place
 
     def snapshot(self) -> RosterState:

@@ -15,6 +15,7 @@ from service.core.monitor_settings import (
     EmbeddingDriftSettings,
     FeatureDriftSettings,
     LabelDriftSettings,
+    LabelSettings,
     LatencySettings,
     PredictionDriftSettings,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "FineTuneSettings",
     "JoinSettings",
     "LabelDriftSettings",
+    "LabelSettings",
     "LatencySettings",
     "Millis",
     "ModelProfile",
@@ -197,6 +199,7 @@ class ModelProfile(Settings, frozen=True):
     prediction_drift: PredictionDriftSettings = PredictionDriftSettings()
     label_drift: LabelDriftSettings = LabelDriftSettings()
     data_quality: DataQualitySettings = DataQualitySettings()
+    labels: LabelSettings = LabelSettings()
     latency: LatencySettings = LatencySettings()
     performance: PerformanceSettings = PerformanceSettings()
     alerts: AlertSettings = AlertSettings()

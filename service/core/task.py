@@ -10,24 +10,27 @@ from typing import Self
 
 import numpy as np
 
-from service.core.batches import count_by_place, version_batches
-from service.core.columns import Int
+from service.core.batches import count_by_place, group, version_batches
+from service.core.columns import Bool, Int
 from service.core.dead_letters import from_event
 from service.core.effects import Caused, StepResult
 from service.core.failures import ModelError
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
+from service.core.label_flow import Unmet
 from service.core.layout import inside
 from service.core.limits import TaskLimits
-from service.core.model import ModelMonitor, VersionBatch
+from service.core.model import ModelMonitor
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
 from service.core.quarantine import Mark, QuarantineBook
+from service.core.repeated_ids import Repeated
 from service.core.roster import Roster, VersionKey
 from service.core.settings import CoreSettings
 from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, read_join, read_models
 from service.core.verdicts import Isolate, Quarantine, Verdict
 from service.core.version import VersionMonitor
+from service.core.version_batch import VersionBatch
 
 
 class Task:
@@ -142,10 +145,9 @@ class Task:
         return self._model(key.model_id).version(key.model_version)
 
     def _count(self, prepared: Prepared, stretch: Stretch, result: JoinResult) -> None:
-        places = prepared.predictions.place[stretch.first_prediction :][: len(result.new_prediction)]
-        for place, count in count_by_place(places, ~result.new_prediction):
-            self._version(place).counts.add("duplicates", count)
+        self._note_repeated(prepared, stretch, ~result.new_prediction)
         self._count_gone(result.evicted, "evicted")
+        self._note_unmatched(prepared, stretch, result.label_fate == LabelFate.WAITING)
         duplicate = result.label_fate == LabelFate.DUPLICATE
         if not duplicate.any():
             return
@@ -156,6 +158,32 @@ class Task:
             if monitor is not None:  # else there is no version that it could be put down to
                 self._changed.add(self.roster.models[place].model_id)
                 monitor.count_duplicate_labels(numbers[models == place])
+
+    def _note_repeated(self, prepared: Prepared, stretch: Stretch, repeated: Bool) -> None:
+        if not repeated.any():
+            return
+        batch, start = prepared.predictions, stretch.first_prediction
+        groups = group(batch.place[start : start + len(repeated)], repeated)
+        for place, first, stop in groups.shares:
+            rows = start + groups.rows[first:stop]
+            row, last = int(rows[0]), int(rows[-1])
+            self._version(place).counts.add("duplicates", stop - first)
+            identifier, sequence = batch.events[row].prediction_id, int(batch.sequence[row])
+            said = Repeated(stop - first, sequence, identifier, int(batch.watermark_ms[last]))
+            self._model(self.roster.versions[place].model_id).note_repeated(said)
+
+    def _note_unmatched(self, prepared: Prepared, stretch: Stretch, unmatched: Bool) -> None:
+        if not unmatched.any():
+            return
+        batch, start = prepared.labels, stretch.first_label
+        groups = group(batch.place[start : start + len(unmatched)], unmatched)
+        for place, first, stop in groups.shares:
+            monitor = self.models.get(self.roster.models[place].model_id)
+            if monitor is not None:
+                rows = start + groups.rows[first:stop]
+                ids = [batch.events[row].prediction_id for row in rows.tolist()]
+                self._changed.add(self.roster.models[place].model_id)
+                monitor.note_unmatched(Unmet(batch.sequence[rows], batch.watermark_ms[rows], ids))
 
     def _count_gone(self, gone: Gone, name: str) -> None:
         for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):

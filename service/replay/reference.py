@@ -14,12 +14,12 @@ from detectors.protocol import State
 from schemas.outputs import DeadLetter, Output
 from service.core.effects import Caused
 from service.core.intake import Positions
-from service.core.model import VersionBatch
 from service.core.prepare import TaskTopics
 from service.core.reference import Reference, check_reference
 from service.core.roster import VersionKey
 from service.core.settings import CoreSettings, ModelProfile, ReferenceProfile
 from service.core.task import Task
+from service.core.version_batch import VersionBatch
 from service.replay.plan import TaskPlan
 from service.replay.run import Origin, Report
 from service.replay.session import Settings, replay_tasks

@@ -13,11 +13,11 @@ from service.core.effects import Caused
 from service.core.intake import Positions
 from service.core.metrics import loss
 from service.core.metrics.catalogue import ResolvedProblem
-from service.core.model import VersionBatch
 from service.core.prepare import TaskTopics
 from service.core.roster import VersionKey
 from service.core.settings import CoreSettings
 from service.core.task import Task
+from service.core.version_batch import VersionBatch
 
 MAX_POINTS: Final = 1_000_000
 """Marks of a ruler, 8 to 24 bytes each."""

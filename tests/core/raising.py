@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from service.core.loss_feed import NEVER
-from service.core.model import ModelMonitor, VersionBatch
+from service.core.model import ModelMonitor
 from service.core.task import Task
+from service.core.version_batch import VersionBatch
 
 POISON = 666.0
 """Latency of a prediction at which its model's monitor raises."""

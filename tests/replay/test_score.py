@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from schemas.outputs import Alert, Evidence, FeatureContribution, FineTuneTrigger
 from service.core.columns import Outcomes, Predictions
-from service.core.model import VersionBatch
 from service.core.settings import CoreSettings
+from service.core.version_batch import VersionBatch
 from service.replay import timeline as timeline_module
 from service.replay.cost import FineTunes, cost_of
 from service.replay.digest import Digest

@@ -24,7 +24,7 @@ from service.core.alerting.incidents import (
     Transition,
     state_outside,
 )
-from service.core.findings import Finding, Level
+from service.core.findings import ALL, Finding, Level
 from service.core.plain import from_plain, to_plain
 from service.core.settings import AlertSettings
 
@@ -110,7 +110,7 @@ class AlertPolicy:
 
     def supersede(self, version: str, reason: str, time_ms: int) -> list[Transition]:
         """Close the incidents of all other versions: this one was deployed, or verified to be better."""
-        return self._close_where(lambda incident: incident.model_version != version, reason, time_ms)
+        return self._close_where(lambda incident: incident.model_version not in (version, ALL), reason, time_ms)
 
     def withdraw(self, version: str | None, reason: str, time_ms: int) -> list[Transition]:
         """Close the incidents of one version, or of all: its monitors were reset and know nothing of them."""

@@ -11,12 +11,15 @@ from schemas.outputs import MetricSnapshot, WindowMetrics
 from service.core.columns import Int, Outcomes
 from service.core.effects import Caused
 from service.core.findings import Finding
-from service.core.model import ModelMonitor, VersionBatch
+from service.core.label_flow import Unmet
+from service.core.model import ModelMonitor
 from service.core.prepare import ControlRow, TaskTopics
 from service.core.reference import stored_reference
+from service.core.repeated_ids import Repeated
 from service.core.roster import Model
 from service.core.settings import ModelProfile
 from service.core.version import VersionMonitor
+from service.core.version_batch import VersionBatch
 from service.core.version_state import JoinCounts
 from service.replay.sweep.shared import (
     Moment,
@@ -248,6 +251,16 @@ class Fan(ModelMonitor):
         """Count in every configuration."""
         for member in self._members:
             member.count_duplicate_labels(sequence)
+
+    def note_repeated(self, repeated: Repeated) -> None:
+        """Let every configuration know."""
+        for member in self._members:
+            member.note_repeated(repeated)
+
+    def note_unmatched(self, labels: Unmet) -> None:
+        """Let every configuration know."""
+        for member in self._members:
+            member.note_unmatched(labels)
 
     def next_deadline_ms(self) -> int:
         """Say when the first of them has something to do."""
