@@ -5,29 +5,37 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 BOOTSTRAP ?= 127.0.0.1:9092
 
-.PHONY: help setup demo demo-kafka test test-fast search check lint format schemas bench simulate chaos chaos-kafka test-brokers fuzz kafka kafka-stop clean
+.PHONY: help setup lock pin-images demo demo-kafka test test-fast search check lint format schemas bench simulate chaos chaos-kafka test-brokers fuzz kafka kafka-stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/uv:
 	@command -v $(PY) >/dev/null || { echo "python3 (3.11 or later) is needed"; exit 1; }
-	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed"; exit 1; }
-	$(PY) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(PY) scripts/environment.py venv $(VENV)
 
-$(RUNTIME): $(BIN)/uv requirements.txt pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+$(RUNTIME): $(BIN)/uv requirements.txt requirements-build.txt pyproject.toml
+	$(BIN)/python scripts/environment.py lock $(VENV) requirements-build.txt
+	$(BIN)/python scripts/environment.py lock $(VENV) requirements.txt
+	$(BIN)/python scripts/environment.py project $(VENV)
 	@touch $@
 
 $(DEV): $(RUNTIME) requirements-dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	$(BIN)/python scripts/environment.py lock $(VENV) requirements-dev.txt
 	@touch $@
 
 setup: $(DEV) ## create the virtual environment with everything
+
+lock: $(BIN)/uv ## write the lock files anew from pyproject.toml, keeping what still fits; UPGRADE=1 for the newest
+	$(LOCK) requirements-build.in -o requirements-build.txt
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+
+pin-images: ## write the digest of each base image behind its tag; needs Docker and its registry
+	$(PY) scripts/pin_images.py
 
 demo: $(RUNTIME) ## the closed loop on the embedded log: drift, alert, trigger, fine-tune, recovery
 	$(BIN)/tidegauge demo

@@ -15,10 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from examples.elec2_predictions import predictions
-from service.config import Config
+from service.config import Config, shown
 from service.core.intake import Positions
 from service.replay.backtest import Backtest, backtest
 from service.replay.file_feed import FILE_END, FileRequest
@@ -99,7 +97,7 @@ async def score(stream: Stream, path: Path, report: Path) -> Backtest:
     truth = Truth(happenings=tuple(Happening(event=event) for event in stream.drifts))
     settings = Settings(config.core, config.runtime, config.topics)
     found = await backtest(settings, Origin(config.topics.inputs, file=request), [plan], truth, lambda _: None)
-    write_report(report, found, truth, msgspec.to_builtins(config), [stream.name])
+    write_report(report, found, truth, shown(config), [stream.name])
     return found
 
 
