@@ -295,6 +295,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     offset: Annotated[int, Meta(description="offset of the record")]
     event_time_ms: Annotated[int, Meta(description="the record's timestamp, UTC milliseconds since 1970")]
     model_id: Annotated[str | None, Meta(description="which model, where the record tells")] = None
+    prediction_id: Annotated[str | None, Meta(description="which prediction, where the record tells")] = None
     size_bytes: Annotated[int, Meta(description="length of the whole record")] = 0
     payload_base64: Annotated[str, Meta(description="the record's first bytes")] = ""
     payload_truncated: Annotated[bool, Meta(description="the record is longer than what payload_base64 holds")] = False

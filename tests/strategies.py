@@ -257,6 +257,7 @@ def dead_letters() -> st.SearchStrategy[DeadLetter]:
         offset=counts,
         event_time_ms=st.integers(-1, 2**62),
         model_id=optional(texts),
+        prediction_id=optional(texts),
         size_bytes=counts,
         payload_base64=texts,
         payload_truncated=st.booleans(),

@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.events import Label
 from service.cli.errors import UsageError
-from service.eventlog.partitioner import partition_for
+from service.eventlog.partitioner import RULES
 from service.eventlog.protocol import Appender, NewRecord
 from service.replay.delay import Delay, EventDelay, TimeDelay
 from service.replay.events import GoodRow, encode_input, read_events
@@ -208,11 +208,12 @@ def _note_bad(request: ProduceRequest, row: BadRow, tally: Tally) -> None:
 
 
 async def _append(outs: list[_Out], appender: Appender, topics: TopicSettings, partitions: int) -> None:
+    rule = RULES[topics.rule or "murmur2"]
     # No timestamp: the log stamps the moment of writing, on which retention counts. Event time is in the event.
     records = [
         NewRecord(
             topics.labels if out.is_label else topics.predictions,
-            partition_for(out.key, partitions),
+            rule(out.key, partitions),
             out.key,
             out.value,
         )

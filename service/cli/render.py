@@ -126,7 +126,8 @@ def _values(window: WindowMetrics) -> str:
 
 def _dead_letter(letter: DeadLetter, head: Text) -> Text:
     head.append(f"{letter.reason:<18} ", "red")
-    return head.append(clean(f"{letter.topic}[{letter.partition}] offset {letter.offset:,}: {letter.message}"))
+    whose = "" if letter.prediction_id is None else f" (prediction {letter.prediction_id})"
+    return head.append(clean(f"{letter.topic}[{letter.partition}] offset {letter.offset:,}{whose}: {letter.message}"))
 
 
 def _evidence(evidence: Evidence) -> list[str]:

@@ -115,4 +115,6 @@ async def opened(config: Config, given: Given, only: int | None = None) -> Async
             log, config.topics, first, last, given["order"], warm_up=given["warm_up"], only=only
         )
         source = {"carrier": config.log.carrier, "cloudevents_source": default_source(config.runtime.name)}
-        yield Opened(Origin(config.topics.inputs, log, boundaries), plan, source, BadRows(Path()))
+        yield Opened(
+            Origin(config.topics.inputs, log, boundaries, rule=config.topics.rule), plan, source, BadRows(Path())
+        )

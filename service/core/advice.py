@@ -5,7 +5,7 @@ Everything here is a pure function of its arguments, so that the same cause alwa
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schemas.outputs import DriftKind, Evidence, FeatureContribution
 from service.core.findings import Finding
@@ -31,6 +31,12 @@ LABEL_SUBJECTS = "labels_"
 """Beginning of the subjects of operational incidents that say: labels are missing, and why."""
 REPEATED_SUBJECT = "repeated_predictions"
 """Subject of the operational incident that says: predictions come with identifiers of earlier ones."""
+STRAY_SUBJECTS: Final = {
+    (of, fault): f"{fault}_of_{of}"
+    for of in ("control", "predictions", "labels")
+    for fault in ("no_key", "other_key", "other_partition")
+}
+"""By input and fault: subjects of the operational incidents that say: records of this model lie in the wrong place."""
 
 NAMED_FEATURES = 5
 """Features named in a summary. The others are counted; the evidence lists them."""
@@ -55,7 +61,10 @@ _OPERATIONAL_ALERTNAMES: dict[str, str] = {
     QUARANTINE_SUBJECT: "ModelQuarantined",
     REPEATED_SUBJECT: "ModelPredictionsRepeated",
     SCORE_SUBJECT: "ModelScoresMisread",
+    **dict.fromkeys(STRAY_SUBJECTS.values(), "ModelRecordsMisplaced"),
 }
+
+_MISPLACED: Final = {subject: fault for (_, fault), subject in STRAY_SUBJECTS.items()}
 
 
 class Situation(NamedTuple):
@@ -276,6 +285,20 @@ _FIXED: dict[str, str] = {
         "prediction a prediction_id of its own (a UUID; not a constant, nor a number that begins anew each day), or, "
         "for several rows of one request, a row_id."
     ),
+    "no_key": (
+        "Write every record under its model_id as key: without one it goes to any partition, and predictions, labels "
+        "and commands of a model meet only in one. Records are used where they lie."
+    ),
+    "other_key": (
+        "Write every record under its model_id as key, whatever else identifies it: predictions, labels and commands "
+        "of a model meet only in one partition. Records are used where they lie."
+    ),
+    "other_partition": (
+        "Let all producers choose the partition by murmur2 of the key, as Kafka's Java client does: for librdkafka "
+        "(confluent-kafka) set partitioner=murmur2_random, for others see the table in docs/connect.md. Predictions, "
+        "labels and commands of a model meet only in one partition. Where all producers choose by another rule, say so "
+        "in topics.partitioner. Records are used where they lie."
+    ),
     LIMIT_SUBJECT: (
         "More causes are open than are tracked; further ones are counted, not alerted. Look for one fault behind them "
         "all, and raise alerts.max_incidents only if they are truly different."
@@ -323,7 +346,7 @@ def advise(kind: DriftKind, subject: str, situation: Situation) -> str:
         case "latency":
             return _FIXED["error_rate" if subject == "error_rate" else "latency"]
         case "operational":
-            return _FIXED.get(subject, _FIXED["operational"])
+            return _FIXED.get(_MISPLACED.get(subject, subject), _FIXED["operational"])
 
 
 def _advise_on_loss(kind: DriftKind, situation: Situation) -> str:

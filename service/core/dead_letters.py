@@ -36,6 +36,7 @@ def from_rejected(rejected: Rejected, topic: str, partition: int, offset: int, t
         offset=offset,
         event_time_ms=timestamp_ms,
         model_id=why.model_id,
+        prediction_id=why.prediction_id,
         size_bytes=rejected.size_bytes,
         payload_base64=base64.b64encode(rejected.payload).decode(),
         payload_truncated=rejected.size_bytes > len(rejected.payload),
@@ -43,7 +44,15 @@ def from_rejected(rejected: Rejected, topic: str, partition: int, offset: int, t
 
 
 def from_event(
-    reason: UseReason, message: str, path: str, topic: str, partition: int, offset: int, time_ms: int, model_id: str
+    reason: UseReason,
+    message: str,
+    path: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    time_ms: int,
+    model_id: str,
+    prediction_id: str | None = None,
 ) -> DeadLetter:
     """Describe an event that was decoded and then could not be used. Its bytes lie at its offset."""
     return DeadLetter(
@@ -56,4 +65,5 @@ def from_event(
         offset=offset,
         event_time_ms=time_ms,
         model_id=model_id,
+        prediction_id=prediction_id,
     )

@@ -11,6 +11,7 @@ from schemas.instants import PLAUSIBLE_FROM_MS, PLAUSIBLE_TO_MS, likely_unit
 from schemas.rejection import Problem, Rejection, reject
 from service.core.columns import Bool
 from service.core.intake import Block, Int, Role
+from service.core.placement import Placement
 from service.core.settings import CoreSettings
 from service.core.verdicts import reason
 
@@ -36,8 +37,10 @@ def decode_block(
     values: Sequence[bytes | None],
     next_position: int,
     settings: CoreSettings,
+    keys: Sequence[bytes | None] = (),
+    placement: Placement | None = None,
 ) -> Block:
-    """Decode consecutive records of one input.
+    """Decode consecutive records of one input. `keys`, where `placement` judges them: as many as `values`.
 
     An event whose time is more than `max_future_ms` ahead of its record's timestamp is rejected: it would push the
     watermark past all that waits. So is one whose time is plausible in seconds alone: in 1970 if it were milliseconds,
@@ -63,7 +66,8 @@ def decode_block(
             events[index] = _rejected(rejection, values, settings)
             times[index] = -1
     size = sum(len(value) for value in values if value is not None)
-    return Block(offsets, timestamps_ms, times, events, next_position, size)
+    strays = () if placement is None else placement.strays(keys, events)
+    return Block(offsets, timestamps_ms, times, events, next_position, size, strays)
 
 
 def _decode(role: Role, values: Sequence[bytes | None], max_record_bytes: int) -> Decoded[Any]:

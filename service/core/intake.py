@@ -8,11 +8,14 @@ recovery and replay take exactly the same cut.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.core.placement import Stray
 
 Int = NDArray[np.int64]
 
@@ -36,6 +39,8 @@ class Block(NamedTuple):
     """Typed event, or a Rejected."""
     next_position: int
     size_bytes: int
+    strays: Sequence[Stray | None] = ()
+    """What is wrong with where each record lies; empty where nothing is with any."""
 
 
 class Positions(NamedTuple):
@@ -55,6 +60,8 @@ class Lane(NamedTuple):
     """As in Block: -1 where the record could not be used."""
     keys: Int
     events: list[Any]
+    strays: Sequence[Stray | None] = ()
+    """As in Block."""
 
 
 class Merged(NamedTuple):
@@ -156,6 +163,7 @@ class _Queue:
                     block.times_ms[part],
                     keys[part],
                     block.events[part],
+                    block.strays[part],
                 )
             )
             count -= end - taken
@@ -185,7 +193,17 @@ def _join_lanes(parts: list[Lane]) -> Lane:
         np.concatenate([part.times_ms for part in parts]),
         np.concatenate([part.keys for part in parts]),
         events,
+        _join_strays(parts),
     )
+
+
+def _join_strays(parts: list[Lane]) -> Sequence[Stray | None]:
+    if not any(part.strays for part in parts):
+        return ()
+    strays: list[Stray | None] = []
+    for part in parts:
+        strays.extend(part.strays or [None] * len(part.events))
+    return strays
 
 
 class Intake:

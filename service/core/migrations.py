@@ -32,6 +32,11 @@ def with_quarantine(task: Any) -> Any:
     return task | {"quarantine": {"version": 1, "held": {}, "strikes": []}}
 
 
+def with_strays(task: Any) -> Any:
+    """No record was seen in a wrong place."""
+    return task | {"strays": {"version": 1, "counts": [], "open": [], "alerts": {}}}
+
+
 def with_outcome_time(monitors: Any) -> Any:
     """Let change points say when the first label told of them; of those found before, nobody knows."""
     return monitors
@@ -84,7 +89,7 @@ def with_supply(model: Any) -> Any:
 
 
 MIGRATIONS: Final[Migrations] = {
-    ("task", 1): composed(with_quarantine, with_models_described),
+    ("task", 1): composed(with_quarantine, with_models_described, with_strays),
     ("model", 1): composed(with_outcome_time, with_supply),
     ("version", 1): composed(with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence),
     ("cut", 1): composed(),

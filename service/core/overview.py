@@ -1,12 +1,13 @@
 """What a task's models are at this moment, for those who watch the service. Reading it changes nothing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from schemas.outputs import DriftKind, MetricSnapshot, Severity
 from service.core.findings import ALL
+from service.core.intake import Role
 from service.core.task import Task
 from service.core.version import VersionMonitor
 
@@ -31,6 +32,14 @@ class FiringIncidents(NamedTuple):
     number: int
 
 
+class Misplaced(NamedTuple):
+    """Records of one model and input under another key or in another partition than they should be."""
+
+    model_id: str
+    role: Role
+    number: int
+
+
 class Overview(NamedTuple):
     """All of it, of all models of a task."""
 
@@ -38,11 +47,34 @@ class Overview(NamedTuple):
     incidents: tuple[FiringIncidents, ...] = ()
     quarantined: int = 0
     """Models in quarantine; see service/core/quarantine."""
+    misplaced: tuple[Misplaced, ...] = ()
 
 
 def overview(task: Task) -> Overview:
     """Count what is there. Costs about a microsecond a version, and so may be asked at each commit."""
-    return Overview(tuple(_totals(task)), tuple(_incidents(task)), len(task.quarantine.held))
+    misplaced = tuple(Misplaced(*whose, number) for whose, number in task.strays.counts.items())
+    return Overview(tuple(_totals(task)), tuple(_incidents(task)), len(task.quarantine.held), misplaced)
+
+
+class Tells(Protocol):
+    """Whoever tells what the model versions of a task have had."""
+
+    def totals(self) -> Iterable[VersionTotals]:
+        """Give it for each version."""
+        ...
+
+
+def scattered_models(tasks: Mapping[int, Tells]) -> dict[str, list[int]]:
+    """Give the models that have predictions in several tasks, with their partitions, in order.
+
+    No task sees all of such a model: its producers choose partitions by different rules or keys.
+    """
+    partitions: dict[str, set[int]] = {}
+    for partition, task in tasks.items():
+        for total in task.totals():
+            if total.predictions:
+                partitions.setdefault(total.model_id, set()).add(partition)
+    return {model_id: sorted(found) for model_id, found in partitions.items() if len(found) > 1}
 
 
 def described(task: Task) -> Iterator[MetricSnapshot]:
@@ -74,8 +106,10 @@ def _totals(task: Task) -> Iterator[VersionTotals]:
 
 def _incidents(task: Task) -> Iterator[FiringIncidents]:
     policies = [(ALL, task.limits.alerts), *((name, model.alerts) for name, model in task.models.items())]
-    for model_id, policy in policies:
-        for (kind, severity), count in Counter(policy.firing()).items():
-            yield FiringIncidents(model_id, kind, severity, count)
-    for model_id in task.quarantine.held:
-        yield FiringIncidents(model_id, "operational", "critical", 1)
+    policies += task.strays.alerts.items()
+    firing: Counter[tuple[str, DriftKind, Severity]] = Counter(
+        (name, *cause) for name, policy in policies for cause in policy.firing()
+    )
+    firing.update((model_id, "operational", "critical") for model_id in task.quarantine.held)
+    for (model_id, kind, severity), count in firing.items():
+        yield FiringIncidents(model_id, kind, severity, count)

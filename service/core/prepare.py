@@ -286,6 +286,7 @@ def _bury(
             offset=int(rows.offset[row]),
             time_ms=int(rows.time_ms[row]),
             model_id=rows.events[row].model_id,
+            prediction_id=rows.events[row].prediction_id,
         )
         dead.append(Caused(int(rows.sequence[row]), letter))
 

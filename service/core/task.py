@@ -26,6 +26,7 @@ from service.core.quarantine import Mark, QuarantineBook
 from service.core.repeated_ids import Repeated
 from service.core.roster import Roster, VersionKey
 from service.core.settings import CoreSettings
+from service.core.strays import StrayBook
 from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, read_join, read_models
 from service.core.verdicts import Isolate, Quarantine, Verdict
@@ -47,6 +48,7 @@ class Task:
         self.join = JoinBuffer(settings.join, spill=spill)
         self.limits = TaskLimits(settings)
         self.quarantine = QuarantineBook()
+        self.strays = StrayBook()
         self._verdicts: list[Verdict] = []
         """Of the step that comes next."""
         self.sequence = 0
@@ -91,7 +93,9 @@ class Task:
         prepared = prepare(merged, sequence, watermark_ms, self.roster, self.topics)
         outputs = prepared.dead
         outputs.extend(told)
+        self.strays.expect(merged, sequence, watermark_ms)
         self._flow(prepared, outputs)
+        outputs.extend(self.strays.until(None))
         self.sequence += count
         if count:
             self._newest_ms = int(newest[-1])
@@ -245,6 +249,7 @@ class Task:
         at = np.full(len(gone.labels), sequence)
         self._bury_orphans(gone, at, outputs, "no prediction with its id came in time")
         outputs.extend(self.limits.tick(now_ms, sequence, self.roster))
+        outputs.extend(self.strays.tick(now_ms, sequence))
         for model_id in sorted(self.models):
             model = self.models[model_id]
             if model.next_deadline_ms() <= now_ms:
@@ -307,6 +312,7 @@ class Task:
             "roster": self.roster.snapshot(),
             "limits": self.limits.snapshot(),
             "quarantine": self.quarantine.snapshot(),
+            "strays": self.strays.snapshot(),
             "models": list(self.models),
         }
         yield from self._state.changes(header, self.join, self.models, self.roster, self._changed)
@@ -363,6 +369,8 @@ class Task:
             self.limits.restore(header["limits"])
         with inside("quarantine"):
             self.quarantine.restore(header["quarantine"])
+        with inside("strays"):
+            self.strays.restore(header["strays"])
 
 
 def _by_sequence(caused: Caused) -> int:

@@ -31,6 +31,7 @@ from service.core.state import (
     kind_of,
     told,
 )
+from service.core.strays import StraysState
 from service.core.version import VersionMonitor
 from service.core.version_state import VersionState
 
@@ -50,6 +51,7 @@ class TaskHeader(TypedDict):
     roster: RosterState
     limits: LimitsState
     quarantine: QuarantineState
+    strays: StraysState
     models: list[str]
 
 

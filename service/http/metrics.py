@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from schemas.outputs import MetricSnapshot
-from service.core.overview import FiringIncidents, VersionTotals
+from service.core.overview import FiringIncidents, VersionTotals, scattered_models
 
 
 class TaskNumbers(Protocol):
@@ -68,6 +68,10 @@ class TaskNumbers(Protocol):
         """Give how many incidents of each model fire, by kind and severity, as of the last commit."""
         ...
 
+    def misplaced(self) -> Iterable[tuple[str, str, int]]:
+        """Give (model, input, records that lie in a wrong place), as of the last commit."""
+        ...
+
     def durations(self) -> Iterable[tuple[str, Sequence[tuple[float, int]], float]]:
         """Give (step or commit, how often it took at most so many seconds, the last without bound; sum of seconds)."""
         ...
@@ -95,9 +99,9 @@ class _Tasks(Collector):
         yield from _output_metrics(stats)
         yield _incidents(stats)
         yield from _totals(stats)
-        yield from _model_metrics(
-            [snapshot for task in stats.values() for snapshot in task.snapshots()], self._max_series
-        )
+        yield _misplaced(stats)
+        yield _scattered(stats)
+        yield from _model_metrics(stats, self._max_series)
         yield _build_info()
 
 
@@ -240,35 +244,83 @@ def _totals(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
     yield from families.values()
 
 
-def _model_metrics(snapshots: list[MetricSnapshot], max_series: int) -> Iterator[Metric]:
-    model = ["model_id", "model_version", "segment"]
-    value = GaugeMetricFamily("tidegauge_model_metric", "Rolling metric.", labels=[*model, "window", "metric"])
+def _misplaced(stats: Mapping[int, TaskNumbers]) -> Metric:
+    found = CounterMetricFamily(
+        "tidegauge_misplaced_records",
+        "Records under another key, or in another partition, than their model's.",
+        labels=["model_id", "input", "partition"],
+    )
+    for partition, task in stats.items():
+        for model_id, name, number in task.misplaced():
+            found.add_metric([model_id, name, str(partition)], number)
+    return found
+
+
+def _scattered(stats: Mapping[int, TaskNumbers]) -> Metric:
+    tasks = GaugeMetricFamily(
+        "tidegauge_model_tasks",
+        "Tasks of this worker in which a model has predictions, where they are more than one.",
+        labels=["model_id"],
+    )
+    for model_id, partitions in scattered_models(stats).items():
+        tasks.add_metric([model_id], len(partitions))
+    return tasks
+
+
+_MODEL: Final = ["model_id", "model_version", "segment"]
+
+
+def _model_metrics(stats: Mapping[int, TaskNumbers], max_series: int) -> Iterator[Metric]:
+    value = GaugeMetricFamily("tidegauge_model_metric", "Rolling metric.", labels=[*_MODEL, "window", "metric"])
     drift = GaugeMetricFamily(
-        "tidegauge_feature_drift_ratio", "Drift statistic divided by its threshold.", labels=[*model, "feature"]
+        "tidegauge_feature_drift_ratio", "Drift statistic divided by its threshold.", labels=[*_MODEL, "feature"]
     )
     left_out = GaugeMetricFamily(
-        "tidegauge_feature_series_left_out", "Features beyond the bound on series.", labels=model
+        "tidegauge_feature_series_left_out", "Features beyond the bound on series.", labels=_MODEL
     )
     statistic = GaugeMetricFamily(
-        "tidegauge_detector_ratio", "Detector statistic divided by its threshold.", labels=[*model, "detector"]
+        "tidegauge_detector_ratio", "Detector statistic divided by its threshold.", labels=[*_MODEL, "detector"]
     )
     beyond = CounterMetricFamily(
-        "tidegauge_limit_hits", "Values beyond a limit: counted, not watched.", labels=[*model, "limit"]
+        "tidegauge_limit_hits", "Values beyond a limit: counted, not watched.", labels=[*_MODEL, "limit"]
     )
-    for snapshot in snapshots:
-        key = [snapshot.model_id, snapshot.model_version, snapshot.segment or ""]
+    for snapshot, partition in _snapshots(stats):
+        add = _Adder(snapshot, partition)
         for window in snapshot.windows:
             for metric, number in window.values.items():
                 if number is not None:
-                    value.add_metric([*key, window.window, metric], number)
+                    add(value, number, window=window.window, metric=metric)
         ranked = sorted(((ratio, name) for name, ratio in snapshot.drift.items() if ratio is not None), reverse=True)
         for ratio, name in ranked[:max_series]:
-            drift.add_metric([*key, name], ratio)
+            add(drift, ratio, feature=name)
         for name, hits in snapshot.limits.items():
-            beyond.add_metric([*key, name], hits)
-        left_out.add_metric(key, max(len(ranked) - max_series, 0))
+            add(beyond, hits, limit=name)
+        add(left_out, max(len(ranked) - max_series, 0))
         for name, verdict in snapshot.detectors.items():
             now, threshold = verdict.get("statistic"), verdict.get("threshold")
             if now is not None and threshold:
-                statistic.add_metric([*key, name], now / threshold)
+                add(statistic, now / threshold, detector=name)
     yield from (value, drift, left_out, beyond, statistic)
+
+
+class _Adder:
+    """Adds numbers of a snapshot, with its partition only where the model lives in several and series would collide."""
+
+    def __init__(self, snapshot: MetricSnapshot, partition: int | None) -> None:
+        own = (snapshot.model_id, snapshot.model_version, snapshot.segment or "")
+        self._labels = dict(zip(_MODEL, own, strict=True))
+        if partition is not None:
+            self._labels["partition"] = str(partition)
+
+    def __call__(self, family: Metric, number: float, **more: str) -> None:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        family.add_sample(name, self._labels | more, number)
+
+
+def _snapshots(stats: Mapping[int, TaskNumbers]) -> Iterator[tuple[MetricSnapshot, int | None]]:
+    """Give the newest snapshots, with the partition of those whose model lives in several."""
+    newest = {partition: list(task.snapshots()) for partition, task in stats.items()}
+    homes = Counter(model_id for snapshots in newest.values() for model_id in {one.model_id for one in snapshots})
+    for partition, snapshots in newest.items():
+        for snapshot in snapshots:
+            yield snapshot, partition if homes[snapshot.model_id] > 1 else None

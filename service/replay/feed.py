@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.decode import decode_block, rejected_block
 from service.core.intake import Block, Intake, Positions, Role
+from service.core.placement import Placement
 from service.core.settings import CoreSettings
 from service.eventlog.errors import UnavailableError, UnreadableRecordError
 from service.eventlog.protocol import Chunk, Log, Reader, TopicPartition
@@ -42,7 +43,10 @@ class Feed(Protocol):
 class LogFeed:
     """Reads one task's partitions from where the task stands."""
 
-    def __init__(self, reader: Reader, inputs: dict[Role, TopicPartition], settings: CoreSettings) -> None:
+    def __init__(
+        self, reader: Reader, inputs: dict[Role, TopicPartition], settings: CoreSettings, placement: Placement
+    ) -> None:
+        self._placement = placement
         self._reader = reader
         self._inputs = inputs
         self._roles = {partition: role for role, partition in inputs.items()}
@@ -101,7 +105,14 @@ class LogFeed:
                 self._raw[role].appendleft(_part(chunk, stop, len(chunk.offsets), chunk.next_position))
                 chunk = _part(chunk, 0, stop, min(end, int(chunk.offsets[stop])))
             block = decode_block(
-                role, chunk.offsets, chunk.timestamps_ms, chunk.values, chunk.next_position, self._settings
+                role,
+                chunk.offsets,
+                chunk.timestamps_ms,
+                chunk.values,
+                chunk.next_position,
+                self._settings,
+                chunk.keys,
+                self._placement,
             )
             intake.offer(role, block)
         elif self._rejected[role]:
@@ -130,9 +141,9 @@ def _part(chunk: Chunk, start: int, stop: int, next_position: int) -> Chunk:
 
 
 async def open_feed(
-    log: Log, topics: tuple[str, str, str], partition: int, at: Positions, core: CoreSettings
+    log: Log, topics: tuple[str, str, str], placement: Placement, at: Positions, core: CoreSettings
 ) -> LogFeed:
-    """Open a feed of one task's inputs."""
-    inputs = {role: TopicPartition(topic, partition) for role, topic in zip(Role, topics, strict=True)}
+    """Open a feed of the inputs of the task whose partition `placement` judges."""
+    inputs = {role: TopicPartition(topic, placement.partition) for role, topic in zip(Role, topics, strict=True)}
     reader = await log.reader({inputs[role]: at[role] for role in Role})
-    return LogFeed(reader, inputs, core)
+    return LogFeed(reader, inputs, core, placement)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from service.runtime.settings import TopicSettings
+from service.runtime.settings import TOPIC_FIELDS, TopicSettings
 
 OUTPUTS = ("alerts", "triggers", "metrics", "dead_letters")
 """Kinds of output, as their fields are called in TopicSettings and their files in a run's directory."""
@@ -22,7 +22,7 @@ def own_topics(topics: TopicSettings, prefix: str) -> TopicSettings:
     Raises TargetError where one of them is a live topic.
     """
     names = {kind: f"{prefix}.{kind.replace('_', '-')}" for kind in OUTPUTS}
-    live = {value for value in msgspec.structs.asdict(topics).values() if isinstance(value, str)}
+    live = {getattr(topics, field) for field in TOPIC_FIELDS}
     taken = sorted(live & set(names.values()))
     if taken:
         raise TargetError(

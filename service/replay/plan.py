@@ -41,6 +41,8 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Outputs of steps that end before it are not written: they only bring the state to where the range begins."""
     recorded: bool = False
     """Whether the steps of the live run are followed; else inputs are merged by event time."""
+    partitions: int = 1
+    """Of each input, when the plan was made; the live service refuses to run with another number."""
 
 
 class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +123,8 @@ async def make_plan(
             raise RangeError(f"task {partition}: --warm-up follows the live run's recorded steps, and there are none")
         if steps is not None:
             recorded[partition] = steps
-        tasks.append(await _plan_task(log, topics, partition, (start, end), steps, warm_up=warm_up))
+        task = await _plan_task(log, topics, partition, (start, end), steps, warm_up=warm_up)
+        tasks.append(msgspec.structs.replace(task, partitions=min(counts.values())))
     return ReplayPlan(tasks=tuple(tasks)), recorded
 
 

@@ -5,6 +5,8 @@ from typing import Final, NamedTuple
 
 from service.core.effects import StepResult
 from service.core.intake import Positions
+from service.core.partitioning import Partitioner
+from service.core.placement import Placement
 from service.core.prepare import TaskTopics
 from service.core.settings import CoreSettings
 from service.core.task import Task
@@ -32,6 +34,8 @@ class Origin(NamedTuple):
     file: FileRequest | None = None
     refuse: Callable[[BadRow], None] = lambda _: None
     """Told of each row of the file that cannot be used."""
+    rule: Partitioner | None = "murmur2"
+    """By which producers chose partitions; None: not judged."""
 
 
 class Status(NamedTuple):
@@ -78,7 +82,8 @@ async def open_origin(core: CoreSettings, origin: Origin, plan: TaskPlan, at: Po
         return FileFeed(origin.file, core, origin.refuse)
     if origin.log is None:
         raise ValueError("an origin is a log or a file")
-    return await open_feed(origin.log, origin.topics, plan.partition, at, core)
+    placement = Placement(plan.partition, plan.partitions, origin.rule)
+    return await open_feed(origin.log, origin.topics, placement, at, core)
 
 
 def steps_of(task: Task, feed: Feed, plan: TaskPlan, boundaries: Boundaries | None) -> AsyncIterator[StepResult]:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from service.core.intake import Positions, Role
 from service.core.join import Spill
+from service.core.placement import Placement
 from service.core.prepare import TaskTopics
 from service.core.settings import CoreSettings
 from service.eventlog.errors import OutcomeUnknownError
@@ -48,6 +50,11 @@ class TaskContext:
     def task_topics(self) -> TaskTopics:
         """What the core must know of names, for training windows and dead letters."""
         return TaskTopics(*self.topics.inputs, partition=self.partition)
+
+    @cached_property
+    def placement(self) -> Placement:
+        """What judges whether records lie where their keys put them."""
+        return Placement(self.partition, self.partitions, self.topics.rule)
 
     def at(self, positions: Positions) -> dict[TopicPartition, int]:
         """Name the positions by partition."""

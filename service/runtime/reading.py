@@ -38,7 +38,16 @@ async def read_some(
 def _offer(context: TaskContext, task: Task, marks: MarkBook, chunk: Chunk) -> Role:
     role = Role(context.topics.inputs.index(chunk.topic))
     marks.note(role, chunk)
-    block = decode_block(role, chunk.offsets, chunk.timestamps_ms, chunk.values, chunk.next_position, context.core)
+    block = decode_block(
+        role,
+        chunk.offsets,
+        chunk.timestamps_ms,
+        chunk.values,
+        chunk.next_position,
+        context.core,
+        chunk.keys,
+        context.placement,
+    )
     task.intake.offer(role, block)
     context.stats.read(role, len(chunk.values), block.size_bytes)
     return role

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from service.core.partitioning import Partitioner
 from service.core.settings import Settings
 
 Millis = Annotated[int, Meta(ge=0)]
@@ -43,6 +44,14 @@ class TopicSettings(Settings, frozen=True):
     ] = "tidegauge.steps"
     create: Annotated[bool, Meta(description="create what is missing; false: a missing topic is an error")] = True
     partitions: Annotated[int, Meta(ge=1, le=10_000, description="of input topics that are created")] = 1
+    partitioner: Annotated[
+        Literal["murmur2", "crc32", "fnv1a", "any"],
+        Meta(
+            description="how all producers choose the partition of a key: murmur2 as Kafka's Java client, crc32 as "
+            "librdkafka by default, fnv1a as Sarama; records elsewhere are told of; any: by rules of their own, which "
+            "are not judged"
+        ),
+    ] = "murmur2"
     replication_factor: Annotated[
         int, Meta(ge=-1, description="of topics that are created; -1: the broker's default")
     ] = -1
@@ -64,6 +73,11 @@ class TopicSettings(Settings, frozen=True):
                 )
             if name in (".", ".."):
                 raise ValueError(f"{field}: {name} is no name of a topic")
+
+    @property
+    def rule(self) -> Partitioner | None:
+        """By which rule producers choose the partition of a key; None: it is not judged."""
+        return None if self.partitioner == "any" else self.partitioner
 
     @property
     def inputs(self) -> tuple[str, str, str]:

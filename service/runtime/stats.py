@@ -151,6 +151,11 @@ class TaskStats:
         """Give how many incidents of each model fire, by kind and severity."""
         yield from self.overview.incidents
 
+    def misplaced(self) -> Iterator[tuple[str, str, int]]:
+        """Give (model, input, records that lie in a wrong place)."""
+        for model_id, role, number in self.overview.misplaced:
+            yield model_id, role.name.lower(), number
+
     def durations(self) -> Iterator[tuple[str, list[tuple[float, int]], float]]:
         """Give how long steps and commits took; see Durations."""
         yield "step", self.step_durations.cumulative(), self.step_durations.sum_s

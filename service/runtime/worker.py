@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from service.core.overview import scattered_models
 from service.core.state import CorruptStateError, NewerStateError
 from service.eventlog.errors import FencedError, LogError, LogLostError, UnknownCodecError
 from service.eventlog.protocol import Assignment, Log, Membership, TopicPartition
@@ -31,6 +32,8 @@ FENCED_PAUSE_S = 3.0
 """Longer than a rebalance of a healthy group takes to tell us that the task is no longer ours."""
 
 PUBLISH_INTERVAL_S = 5.0
+MAX_SCATTERED = 100
+"""Models of which a line says that they live in several tasks. The metric tidegauge_model_tasks has all."""
 SUSPENDED_LIMIT_S = 120.0
 """A task that was taken back and not given back for this long is another worker's: its memory is let go."""
 
@@ -149,6 +152,7 @@ class Worker:
         self._running: dict[int, _Running] = {}
         self._lost: asyncio.Future[LogLostError] = asyncio.get_running_loop().create_future()
         self.stats: dict[int, TaskStats] = {}
+        self._told_scattered: set[str] = set()
         self.assigned = False
         """Whether the group has told this worker its share, be it empty: more workers than tasks are no error."""
 
@@ -239,3 +243,16 @@ class Worker:
                 for topic, offset in zip(self._topics.inputs, committed, strict=True)
             }
             await membership.publish_positions(positions)
+            self._tell_scattered()
+
+    def _tell_scattered(self) -> None:
+        """Say once of each model that lives in several tasks: none of them sees all of it."""
+        for model_id, partitions in scattered_models(self.stats).items():
+            if model_id not in self._told_scattered and len(self._told_scattered) < MAX_SCATTERED:
+                self._told_scattered.add(model_id)
+                log.warning(
+                    "model_in_several_tasks",
+                    model_id=model_id,
+                    partitions=partitions,
+                    hint="its producers choose partitions by different rules or keys: see its alerts",
+                )

@@ -258,7 +258,7 @@ class ChaosRun:
         source = f"tidegauge/{config.runtime.name}"
         compared = records = cuts = 0
         for partition in range(self._setting.partitions):
-            shown = evidence(partition, topics, lambda topic, number: found[topic, number])  # type: ignore[index]
+            shown = evidence(partition, self._setting.partitions, topics, lambda topic, number: found[topic, number])  # type: ignore[index]
             compared += verify(shown, config.core, topics.inputs, source)
             records += sum(len(shown.inputs[role]) for role in Role)
             cuts += len(shown.cuts)

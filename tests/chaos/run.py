@@ -183,7 +183,10 @@ async def _read(place: Workplace, seed: int) -> list[Evidence]:
         for partition in range(PARTITIONS)
     }
     await log.close()
-    return [evidence(number, topics, lambda topic, partition: held[topic, partition]) for number in range(PARTITIONS)]
+    return [
+        evidence(number, PARTITIONS, topics, lambda topic, partition: held[topic, partition])
+        for number in range(PARTITIONS)
+    ]
 
 
 async def _chunks(log: SqliteLog, where: TopicPartition) -> list[Chunk]:

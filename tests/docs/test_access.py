@@ -16,6 +16,7 @@ from service.eventlog.kafka import KafkaLog
 from service.eventlog.kafka.client import connection_options
 from service.eventlog.kafka_settings import KafkaSecrets, KafkaSettings
 from service.eventlog.protocol import NewRecord
+from service.runtime.settings import TOPIC_FIELDS
 from service.runtime.topics import prepare_topics
 from service.runtime.worker import Worker
 from tests.core.stream import label, prediction
@@ -36,11 +37,7 @@ ALL = len(access.rules(Config().topics, Config().runtime))
 def config_of(case: int) -> Config:
     """A service with names of its own, which may not create topics."""
     plain = fast(Config())
-    topics = {
-        field: f"case{case}.{field}"
-        for field, kind in msgspec.structs.asdict(plain.topics).items()
-        if type(kind) is str
-    }
+    topics = {field: f"case{case}.{field}" for field in TOPIC_FIELDS}
     return msgspec.structs.replace(
         plain,
         topics=msgspec.structs.replace(plain.topics, **topics, create=False),

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
+import orjson
 
 from schemas.cloudevents import from_message
 from schemas.outputs import Output
@@ -21,8 +22,16 @@ async def publish(log: Log, config: Config, source: Source, partition: int = 0) 
     """Write a source to the input topics."""
     appender = await log.appender()
     for role, topic in zip(Role, config.topics.inputs, strict=True):
-        await appender.append([NewRecord(topic, partition, b"m", value) for value in source.of(role)])
+        await appender.append([NewRecord(topic, partition, _key(value), value) for value in source.of(role)])
     await appender.close()
+
+
+def _key(value: bytes) -> bytes:
+    """Give the model that a record names; of one that is broken nobody asks."""
+    try:
+        return str(orjson.loads(value)["model_id"]).encode()
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return b"m"
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,6 +19,7 @@ from service.core.dead_letters import REASONS
 from service.core.intake import Role
 from service.core.settings import CoreSettings, ModelProfile
 from service.eventlog.memory import MemoryLog
+from service.eventlog.partitioner import partition_for
 from service.http.server import serve
 from service.http.settings import HttpSettings
 from service.runtime.topics import prepare_topics
@@ -144,7 +146,10 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 async def scraped(port: int) -> Series:
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         families = list(text_string_to_metric_families(await answer.text()))
-    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+    samples = [sample for family in families for sample in family.samples]
+    series = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+    assert len(series) == len(samples)  # two of the same name and labels make Prometheus refuse them all
+    return series
 
 
 def of(series: Series, name: str, **labels: str) -> list[float]:
@@ -187,3 +192,27 @@ async def test_counters_are_there_before_they_rise() -> None:
     assert of(series, "process_start_time_seconds")
     assert not list(left[0].totals())  # what is not ours any more is another worker's to tell
     assert [lag for *_, lag in left[0].by_input()] == [None] * 3
+
+
+async def test_a_model_in_several_tasks_is_told_of_and_no_two_series_have_the_same_labels(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    profile = ModelProfile(snapshot_interval_ms=10_000)
+    log, config = MemoryLog(), fast(Config(core=CoreSettings(default=profile)))
+    config = msgspec.structs.replace(config, topics=msgspec.structs.replace(config.topics, partitions=2))
+    await prepare_topics(log, config.topics, config.core)
+    for partition in range(2):
+        await publish(log, config, drifting(1200, 600, seed=partition), partition)
+    async with running(log, config) as worker, serve(HttpSettings(port=0), worker) as port:
+        await consumed(log, config, worker)
+        worker._tell_scattered()
+        worker._tell_scattered()
+        series = await scraped(port)
+    away = str(1 - partition_for(b"m0", 2))
+    assert of(series, "tidegauge_model_tasks") == [2]
+    assert of(series, "tidegauge_model_predictions_total", segment="") == [2400]
+    assert len(of(series, "tidegauge_model_metric", window="last_1000", metric="accuracy")) == 2
+    assert of(series, "tidegauge_misplaced_records_total", input="labels") == [1200]
+    assert of(series, "tidegauge_misplaced_records_total", input="labels", partition=away) == [1200]
+    assert of(series, "tidegauge_incidents_firing", kind="operational", severity="critical", partition=away) == [2]
+    assert "".join(capfd.readouterr()).count("model_in_several_tasks") == 1

@@ -9,11 +9,14 @@ from service.runtime.settings import TopicSettings
 from tests.simulation.verifier import Evidence, InputRecord, Kinds
 
 
-def evidence(partition: int, topics: TopicSettings, read: Callable[[str, int], Iterable[Chunk]]) -> Evidence:
+def evidence(
+    partition: int, partitions: int, topics: TopicSettings, read: Callable[[str, int], Iterable[Chunk]]
+) -> Evidence:
     """Collect all that the verifier must know of a task. `read` gives what a topic's partition holds."""
     outputs = (topics.alerts, topics.triggers, topics.metrics, topics.dead_letters)
     return Evidence(
         partition,
+        partitions,
         {role: list(input_records(read(topics.inputs[role], partition))) for role in Role},
         list(cut_values(read(topics.steps, partition))),
         Kinds(*(list(messages(read(topic, partition))) for topic in outputs)),
@@ -23,7 +26,7 @@ def evidence(partition: int, topics: TopicSettings, read: Callable[[str, int], I
 def input_records(chunks: Iterable[Chunk]) -> Iterator[InputRecord]:
     """Give input records."""
     for chunk in chunks:
-        yield from map(InputRecord, chunk.offsets.tolist(), chunk.timestamps_ms.tolist(), chunk.values)
+        yield from map(InputRecord, chunk.offsets.tolist(), chunk.timestamps_ms.tolist(), chunk.values, chunk.keys)
 
 
 def cut_values(chunks: Iterable[Chunk]) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from schemas.outputs import Output
 from service.core.failures import ModelError
 from service.core.intake import Positions, Role
+from service.core.placement import Placement
 from service.core.prepare import TaskTopics
 from service.core.task import Task
 from service.core.verdicts import Verdict
@@ -97,7 +98,7 @@ def undisturbed(scenario: Scenario, evidence: Evidence) -> list[Output]:
     config = scenario.config
     task = Task(config.core, TaskTopics(*config.topics.inputs, evidence.partition), Positions(0, 0, 0))
     for role in Role:
-        offer(task, role, evidence.inputs[role], 0, 1 << 62)
+        offer(task, role, evidence.inputs[role], 0, 1 << 62, Placement(evidence.partition, evidence.partitions))
     outputs: list[Output] = []
     while (result := task.step(frozenset(Role), 1 << 30)) is not None:
         outputs += result.outputs

@@ -16,6 +16,7 @@ from schemas.cloudevents import Message, to_message
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot, Output
 from service.core.decode import decode_block
 from service.core.intake import Positions, Role
+from service.core.placement import Placement
 from service.core.prepare import TaskTopics
 from service.core.settings import CoreSettings
 from service.core.task import Task
@@ -30,6 +31,7 @@ class InputRecord(NamedTuple):
     offset: int
     timestamp_ms: int
     value: bytes | None
+    key: bytes | None
 
 
 class Kinds(NamedTuple):
@@ -53,6 +55,8 @@ class Evidence(NamedTuple):
     """All that a reader of committed records finds of one task."""
 
     partition: int
+    partitions: int
+    """Of each input."""
     inputs: dict[Role, list[InputRecord]]
     cuts: list[bytes]
     """Values of the cut records, in offset order."""
@@ -78,7 +82,8 @@ def verify(evidence: Evidence, core: CoreSettings, topics: tuple[str, str, str],
     cuts = [read_cut(value) for value in evidence.cuts]
     check_chain(cuts, evidence)
     task = Task(core, TaskTopics(*topics, evidence.partition), Positions(0, 0, 0))
-    return compare(replay(task, cuts, evidence.inputs), evidence, source)
+    placement = Placement(evidence.partition, evidence.partitions)
+    return compare(replay(task, cuts, evidence.inputs, placement), evidence, source)
 
 
 def read_cut(value: bytes) -> Recorded:
@@ -120,7 +125,9 @@ def check_chain(cuts: Sequence[Recorded], evidence: Evidence) -> None:
             raise ViolationError(f"{role.name} ends at {records[-1].offset}, the last cut at {stands[role]}")
 
 
-def replay(task: Task, cuts: Sequence[Recorded], inputs: Mapping[Role, list[InputRecord]]) -> list[Output]:
+def replay(
+    task: Task, cuts: Sequence[Recorded], inputs: Mapping[Role, list[InputRecord]], placement: Placement
+) -> list[Output]:
     """Apply the recorded steps to the inputs."""
     outputs: list[Output] = []
     fed = dict.fromkeys(Role, 0)
@@ -128,17 +135,17 @@ def replay(task: Task, cuts: Sequence[Recorded], inputs: Mapping[Role, list[Inpu
         task.judge(cut.verdicts)
         for end in cut.steps:
             for role in Role:
-                fed[role] = offer(task, role, inputs[role], fed[role], end[role])
+                fed[role] = offer(task, role, inputs[role], fed[role], end[role], placement)
             outputs += task.step_to(end).outputs
         if cut.watermark_ms != task.watermark_ms:
             raise ViolationError(f"cut {cut.number} has watermark {cut.watermark_ms}, expected {task.watermark_ms}")
     return outputs
 
 
-def offer(task: Task, role: Role, records: list[InputRecord], start: int, end: int) -> int:
+def offer(task: Task, role: Role, records: list[InputRecord], start: int, end: int, placement: Placement) -> int:
     while start < len(records) and records[start].offset < end:
         part = records[start : start + BLOCK_RECORDS]
-        offsets, stamps, values = zip(*part, strict=True)
+        offsets, stamps, values, keys = zip(*part, strict=True)
         block = decode_block(
             role,
             np.array(offsets, np.int64),
@@ -146,6 +153,8 @@ def offer(task: Task, role: Role, records: list[InputRecord], start: int, end: i
             values,
             offsets[-1] + 1,
             task.settings,
+            keys,
+            placement,
         )
         task.intake.offer(role, block)
         start += len(part)

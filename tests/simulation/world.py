@@ -291,7 +291,7 @@ class World:
 
     def evidence(self, partition: int) -> Evidence:
         """Give what the log holds of a task."""
-        return evidence(partition, self.config.topics, self._read)
+        return evidence(partition, self.scenario.partitions, self.config.topics, self._read)
 
     def _read(self, topic: str, partition: int) -> list[Chunk]:
         held = self.log.partition(TopicPartition(topic, partition))

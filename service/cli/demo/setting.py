@@ -10,7 +10,7 @@ from service.config import Config, LogSettings, SqliteSettings
 from service.core.settings import AlertSettings, CoreSettings, FineTuneSettings, ModelProfile
 from service.eventlog.kafka_settings import KafkaSettings
 from service.http.settings import HttpSettings
-from service.runtime.settings import RuntimeSettings, TopicSettings
+from service.runtime.settings import TOPIC_FIELDS, RuntimeSettings, TopicSettings
 
 EVENTS: Final = 8_000
 DRIFT_AT: Final = 4_000
@@ -59,7 +59,7 @@ def _topics_of_its_own() -> TopicSettings:
     """Name topics that nobody has, so that a demo leaves other data alone."""
     prefix = f"tidegauge-demo-{token_hex(4)}"
     names = {
-        name: f"{prefix}.{default.removeprefix('tidegauge.')}" if isinstance(default, str) else default
+        name: f"{prefix}.{default.removeprefix('tidegauge.')}" if name in TOPIC_FIELDS else default
         for name, default in msgspec.to_builtins(TopicSettings()).items()
     }
     return msgspec.convert(names, TopicSettings)
