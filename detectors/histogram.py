@@ -299,8 +299,9 @@ def _number_positions(column: Floats, feature: _FeatureBins, spread: float) -> F
     count = np.bincount(index, minlength=feature.bins)
     total = np.bincount(index, weights=column / np.maximum(count[index], 1), minlength=feature.bins)
     edges = feature.edges
-    lower = np.concatenate((edges[:1] - spread, edges)) if edges.size else np.zeros(1)
-    upper = np.concatenate((edges, edges[-1:] + spread)) if edges.size else np.zeros(1)
+    with np.errstate(over="ignore"):  # near the ends of what a float holds: infinity, which is clipped below
+        lower = np.concatenate((edges[:1] - spread, edges)) if edges.size else np.zeros(1)
+        upper = np.concatenate((edges, edges[-1:] + spread)) if edges.size else np.zeros(1)
     middle = lower / 2.0 + upper / 2.0
     middle[0], middle[-1] = lower[0], upper[-1]
     return np.clip(np.where(count > 0, total, middle), -_LARGEST, _LARGEST).astype(np.float64)
