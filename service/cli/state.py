@@ -13,6 +13,7 @@ from service.core.join import JoinStateError, block_content
 from service.core.metrics.blocks import OUTCOME_ROW
 from service.core.metrics.recent import read_block
 from service.core.state import CorruptStateError, NewerStateError, open_entry
+from service.core.verdicts import Quarantine
 from service.eventlog.protocol import Log, TopicPartition
 from service.runtime.changelog import Cut, Head, Stored, entries_of, head_of, named, read_cuts, read_records
 
@@ -36,6 +37,17 @@ class EntryReport(msgspec.Struct, kw_only=True, omit_defaults=True):
     payload: Any = None
 
 
+class HeldModel(msgspec.Struct, kw_only=True):
+    """A model in quarantine, as of the newest snapshot, or put there since."""
+
+    model_id: str
+    why: str
+    since: str | None = None
+    """The record before which it began, as topic[partition]@offset; None: since the snapshot."""
+    dead_letters: int | None = None
+    """Its records since then, as of the snapshot."""
+
+
 class TaskReport(msgspec.Struct, kw_only=True):
     """One task: its snapshot, what came since, and whether all of it can be read."""
 
@@ -46,6 +58,7 @@ class TaskReport(msgspec.Struct, kw_only=True):
     inputs: dict[str, tuple[int, int]]
     """Topic to the first offset that its partition holds, and its end."""
     entries: list[EntryReport]
+    quarantined: list[HeldModel]
     faults: list[str]
 
     @property
@@ -101,6 +114,7 @@ async def chosen_partitions(log: Log, config: Config, partition: int | None) -> 
 async def _report(log: Log, config: Config, partition: int, *, payloads: bool) -> TaskReport:
     where = TopicPartition(config.topics.changelog, partition)
     records = await read_records(log, where)
+    stored = entries_of(records)
     faults: list[str] = []
     head: Head | None = None
     cuts: tuple[Cut, ...] = ()
@@ -109,7 +123,7 @@ async def _report(log: Log, config: Config, partition: int, *, payloads: bool) -
         cuts = await read_cuts(log, config.topics, partition, head)
     except (CorruptStateError, NewerStateError) as error:
         faults.append(str(error))
-    entries = list(_entries(entries_of(records), payloads=payloads))
+    entries = list(_entries(stored, payloads=payloads))
     faults += [f"{named(where)}@{entry.offset}: {entry.fault}" for entry in entries if entry.fault]
     extents = await extents_of(log, head.inputs if head else config.topics.inputs, partition)
     return TaskReport(
@@ -119,8 +133,23 @@ async def _report(log: Log, config: Config, partition: int, *, payloads: bool) -
         cuts=cuts,
         inputs=extents,
         entries=entries,
+        quarantined=_quarantined(stored, cuts),
         faults=faults,
     )
+
+
+def _quarantined(stored: Mapping[str, Stored], cuts: tuple[Cut, ...]) -> list[HeldModel]:
+    payload = _entry("task", stored, payloads=True).payload if "task" in stored else None
+    held = ((payload or {}).get("quarantine") or {}).get("held", {})
+    found = {
+        model_id: HeldModel(model_id=model_id, why=why, since=since, dead_letters=records)
+        for model_id, (why, since, _, records, *_) in held.items()
+    }
+    for cut in cuts:
+        for verdict in cut.verdicts:
+            if isinstance(verdict, Quarantine):
+                found[verdict.model_id] = HeldModel(model_id=verdict.model_id, why=verdict.why)
+    return list(found.values())
 
 
 async def extents_of(log: Log, topics: tuple[str, ...], partition: int) -> dict[str, tuple[int, int]]:

@@ -70,6 +70,10 @@ def _lines(report: "TaskReport", *, every: bool) -> Iterable[str]:
             begin, end = report.inputs.get(topic, (0, 0))
             yield f"    {topic}: {snapshot:,}, committed {now:,}; the log holds {begin:,} to {end:,}"
         yield f"  {len(report.cuts):,} cuts since"
+    for held in report.quarantined:
+        since = "put there since the snapshot" if held.since is None else f"since {held.since}"
+        count = "" if held.dead_letters is None else f", {held.dead_letters:,} dead letters"
+        yield f"  QUARANTINED model {held.model_id}: {since}{count}: {held.why}"
     yield f"  {len(report.entries):,} entries, {report.size_bytes:,} bytes, in {report.changelog}"
     yield from _entry_lines(report.entries) if every else _kind_lines(report.entries)
     yield from (f"  FAULT {fault}" for fault in report.faults)

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.codec import encode
 from service.config import Config
+from service.core.intake import Positions
 from service.core.prepare import TaskTopics
 from service.core.task_state import VERSIONS
 from service.eventlog.protocol import NewRecord, TopicPartition
@@ -16,6 +17,7 @@ from service.eventlog.sqlite import SqliteLog
 from service.runtime.topics import prepare_topics
 from tests.cli.conftest import Cli
 from tests.cli.logs import with_log
+from tests.core.raising import quiet, raise_at_poison
 from tests.core.stream import Driver, drifting
 from tests.core.test_task import SETTINGS
 from tests.runtime.service import consumed, fast, outputs_of, publish, running
@@ -79,6 +81,26 @@ def test_inspect_as_json_gives_every_entry_with_its_place_size_and_version(cli: 
         assert entry["version"] == VERSIONS.get(entry["kind"], 1)
         assert entry["size_bytes"] > 0
     assert report["faults"] == []
+
+
+def test_inspect_shows_models_in_quarantine(cli: Cli, log_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raise_at_poison(monkeypatch, {"m0": 0})
+
+    async def work(log: SqliteLog) -> None:
+        await prepare_topics(log, TOPICS, CONFIG.core)
+        await publish(log, CONFIG, SOURCE)
+        async with running(log, CONFIG) as worker:
+            await until(lambda: 0 in worker.stats and worker.stats[0].quarantined and worker.stats[0].ready)
+            await until(lambda: worker.stats[0].positions == Positions(0, 1200, 1200))
+
+    with quiet():
+        with_log(log_file, work)
+    report = json.loads(cli("state", "inspect", "--log", log_file, "--json").output)
+    (held,) = report["quarantined"]
+    assert (held["model_id"], held["why"]) == ("m0", "Burst: out of time")
+    assert held["since"].startswith("tidegauge.")
+    assert held["dead_letters"] > 1000
+    assert "QUARANTINED model m0: since tidegauge." in cli("state", "inspect", "--log", log_file).output
 
 
 def test_export_writes_every_entry_decoded(cli: Cli, monitored: Path, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """A core that raises, always at the same: at predictions and labels that say so, or in a model's timers."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import structlog
 
 from service.core.loss_feed import NEVER
 from service.core.model import ModelMonitor
@@ -38,6 +41,17 @@ def raise_at_poison(patch: pytest.MonkeyPatch, ticks: Mapping[str, int] | None =
 
     patch.setattr(ModelMonitor, "observe", raising)
     patch.setattr(ModelMonitor, "tick", ticking)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Write no log: the pictures of failures that a test's log shows are slow to draw, and each failure is wanted."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def observed(task: Task, model_id: str) -> int:

@@ -1,7 +1,6 @@
 """No record and no model can stop a task: what fails again is found, kept away, told, and repeated by who follows."""
 
 import asyncio
-import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 import orjson
 import pytest
-import structlog
 
 from schemas import cloudevents
 from schemas.codec import EncodeError, encode
@@ -37,7 +35,7 @@ from service.runtime.isolation import (
 )
 from service.runtime.stats import TaskStats
 from service.runtime.topics import prepare_topics
-from tests.core.raising import raise_at_poison
+from tests.core.raising import quiet, raise_at_poison
 from tests.core.stream import Driver, Source, drifting
 from tests.core.test_quarantine import poisoned, with_reset
 from tests.replay.live import contents, published, replayed
@@ -57,12 +55,9 @@ OUTPUTS = (CONFIG.topics.alerts, CONFIG.topics.triggers, CONFIG.topics.metrics, 
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Pictures of failures, with all that was known, are slow to draw."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.configure(**before)
+def _without_log() -> Iterator[None]:
+    with quiet():
+        yield
 
 
 class Lived(NamedTuple):

@@ -4,7 +4,6 @@ What the service makes of it is judged by two cores: the sick one, with the verd
 give what came out; and a sound one must give, of all models that nothing was decided about, the same.
 """
 
-import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ from typing import NamedTuple
 
 import orjson
 import pytest
-import structlog
 
 from schemas.cloudevents import Message
 from service.core.intake import Role
-from tests.core.raising import POISON, raise_at_poison
+from tests.core.raising import POISON, quiet, raise_at_poison
 from tests.simulation.inputs import START_MS, Arrival
 from tests.simulation.verifier import Evidence, Kinds, ViolationError, difference, read_cut
 
@@ -71,18 +69,13 @@ def _poisoned(value: bytes) -> bytes:
 
 @contextmanager
 def raising(sickness: Sickness) -> Iterator[None]:
-    """Let the core raise for as long as this lasts. What it then logs, traceback by traceback, is not wanted."""
+    """Let the core raise for as long as this lasts."""
     if not sickness:
         yield
         return
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            raise_at_poison(patch, sickness.ticking_from_ms)
-            yield
-    finally:
-        structlog.configure(**before)
+    with quiet(), pytest.MonkeyPatch.context() as patch:
+        raise_at_poison(patch, sickness.ticking_from_ms)
+        yield
 
 
 def compare_others(wanted: Kinds, evidence: Evidence) -> None:
