@@ -13,7 +13,9 @@ import msgspec
 import orjson
 
 from service.core.intake import Positions, Role
+from service.eventlog.errors import LogError
 from service.eventlog.kafka import KafkaLog
+from service.runtime.settings import TaskId
 from service.runtime.topics import prepare_topics
 from tests.chaos.kafka_broker import ChaosBroker
 from tests.chaos.kafka_feed import Feed
@@ -31,6 +33,8 @@ FAULT_S = 6.0
 """What a fault takes, for the pace of the producers. It was 3 to 8 s."""
 RECOVERY_LIMIT_S = 120.0
 DRAIN_LIMIT_S = 180.0
+RIVAL_PATIENCE = 50
+"""Looks at the workers' logs, five a second, before a lock is taken again."""
 SAY_EVERY = 20
 """Faults between two lines about how far the run is."""
 HASTE = 0.25
@@ -87,6 +91,7 @@ class ChaosRun:
         self._acts: dict[Kind, Callable[[], Awaitable[None]]] = {
             "kill": self._kill,
             "zombie": self._zombie,
+            "rival": self._rival,
             "broker_kill": self._kill_broker,
             "broker_pause": self._pause_broker,
             "leave": self._leave,
@@ -202,6 +207,32 @@ class ChaosRun:
         else:
             await asyncio.sleep(self._rng.uniform(0.2, 2.0) * SESSION_MS / 1000)
         node.thaw()
+
+    async def _rival(self) -> None:
+        """Take the lock of a task from its owner, who is told by nobody but the refusal of its next commit.
+
+        What a zombie comes to is a race between that refusal and the group, which a busy machine may decide either way.
+        Here it is waited for: an owner who was just acquiring its task has fenced the rival instead, and so is tried
+        again.
+        """
+        config = self._setting.config
+        task = TaskId(config.runtime.name, config.runtime.group, self._rng.randrange(self._setting.partitions))
+        before = self._fleet.count("task_fenced")
+        async with asyncio.timeout(RECOVERY_LIMIT_S):
+            while self._fleet.count("task_fenced") == before:
+                await self._take_lock(task.writer_id)
+                for _ in range(RIVAL_PATIENCE):
+                    if self._fleet.count("task_fenced") == before:
+                        await asyncio.sleep(0.2)
+
+    async def _take_lock(self, writer_id: str) -> None:
+        log = KafkaLog(self._setting.config.log.kafka)
+        try:
+            await (await log.writer(writer_id)).close()
+        except LogError:  # the broker is not back yet
+            await asyncio.sleep(1)
+        finally:
+            await log.close()
 
     async def _kill_broker(self) -> None:
         await self._broker.kill()

@@ -11,9 +11,11 @@ from service.http.settings import HttpSettings
 from service.runtime.settings import RuntimeSettings, TopicSettings
 from tests.simulation.scenario import draw
 
-Kind = Literal["kill", "zombie", "broker_kill", "broker_pause", "leave", "join"]
+Kind = Literal["kill", "zombie", "rival", "broker_kill", "broker_pause", "leave", "join"]
 
-DECK: Final[tuple[Kind, ...]] = (*["kill"] * 4, *["zombie"] * 2, "broker_kill", "broker_pause", "leave", "join")
+DECK: Final[tuple[Kind, ...]] = (
+    *["kill"] * 3, *["zombie"] * 2, "rival", "broker_kill", "broker_pause", "leave", "join",
+)  # fmt: skip
 """Ten faults hold every kind; what happens to workers is more frequent, as it is outside."""
 
 BROKER_PROPERTIES: Final = {"group.min.session.timeout.ms": "1000"}

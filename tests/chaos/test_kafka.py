@@ -17,5 +17,5 @@ async def test_whatever_is_killed_or_frozen_committed_outputs_are_what_the_input
     assert set(report.faults) == set(DECK)
     # A run in which nothing was disturbed, or nothing came out, would prove nothing.
     assert report.log["task_restored"] >= 5
-    assert report.log["task_fenced"] >= 1
+    assert report.log["task_fenced"] >= 1  # certain: the rival waits for it
     assert report.outputs > 100
