@@ -61,7 +61,11 @@ def _show(console: Console, model: ModelScore) -> None:
     if model.detections:
         table = Table("what happened", "at event", "found by", "delay, events", "delay", "incidents", box=None)
         for item in model.detections:
-            found = (item.kind or "", f"{item.delay_events:,}", _duration(item.delay_ms or 0)) if item.detected else ()
+            found = (
+                ((item.kind or "").replace("_", " "), f"{item.delay_events:,}", _duration(item.delay_ms or 0))
+                if item.detected
+                else ()
+            )
             cells = found or ("missed", "", "")
             table.add_row(item.name, f"{item.event:,}", *cells, str(item.incidents))
         console.print(table)
@@ -76,15 +80,15 @@ def _policies(tallies: tuple[Tally, ...]) -> Table:
     names = (
         "policy",
         "alarms",
-        "found",
+        "drifts found",
         "missed",
-        "false",
-        "per 10k",
+        "false alarms",
+        "per 10,000 events",
         "per day",
-        "delay",
-        "fine-tunes",
-        "labels",
-        "saved",
+        "mean delay",
+        "trainings",
+        "labels each",
+        "loss saved",
     )
     table = Table(*names, box=None)
     for name in names[1:]:

@@ -114,7 +114,7 @@ def _metrics(snapshot: MetricSnapshot, head: Text) -> Text:
     drifted = [(ratio, name) for name, ratio in snapshot.drift.items() if ratio is not None and ratio >= 1.0]
     if drifted:
         names = ", ".join(name for _, name in sorted(drifted, reverse=True)[:NAMED_FEATURES])
-        head.append(clean(f"  drifted: {names}"), "yellow")
+        head.append(clean(f"  beyond threshold: {names}"), "yellow")
     return head
 
 
@@ -144,6 +144,8 @@ def _evidence(evidence: Evidence) -> list[str]:
         text = f"  {part.feature}: {part.statistic:.4g} of {part.threshold:.4g}"
         if part.before is not None and part.after is not None:
             text += f", {_figure(part.before)} before, {_figure(part.after)} now"
+        if not part.beyond:
+            text += " (within its threshold; moved by the evidence of many blocks)"
         if part.loss_association is not None:
             text += f"; alone it would change the mean loss by {part.loss_association:+.2g}"
         lines.append(clean(text))

@@ -83,7 +83,7 @@ def test_what_was_published_is_readable_and_in_the_order_of_writing(cli: Cli, pu
     assert [head.split()[2] for head in heads] == ["ALERT", "TRIGGER", "METRICS"]
     assert "e_sr on error: statistic 12.5, threshold 10, 400 samples, 0.07 before, 0.4 now" in result.stdout
     assert "tidegauge.predictions[0] 4,000 to 4,450" in result.stdout
-    assert "last_1000: accuracy 0.912  drifted: discount" in result.stdout
+    assert "last_1000: accuracy 0.912  beyond threshold: discount" in result.stdout
 
 
 def test_json_is_one_object_a_line_with_the_event_and_its_place(cli: Cli, published: Path) -> None:

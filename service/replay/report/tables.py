@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from schemas.outputs import Alert
 from service.core.advice import instant
 from service.replay.report.charts import Incident
 from service.replay.score import ModelScore
@@ -65,11 +66,12 @@ def policies(model: ModelScore) -> str:
         ]
         for tally in model.tallies
     ]
-    heads = ["policy", "#alarms", "#found", "#missed", "#false", "#per 10k", "#per day", "#delay"]
-    heads += ["#fine-tunes", "#labels each", "#loss saved", "#of"]
+    heads = ["policy", "#alarms", "#drifts found", "#missed", "#false alarms", "#false per 10,000 events"]
+    heads += ["#false per day", "#mean delay, events", "#trainings", "#labels each", "#loss saved", "#loss above usual"]
     note = (
-        '<p class="soft">False alarms per 10,000 events and per day, delay in events. What is saved is an estimate: '
-        "the loss above the usual, from a fine-tune with enough labels to the next change.</p>"
+        '<p class="soft">An alarm is false here where none of the drifts that were named is near; real streams have '
+        "others. What is saved is an estimate: the loss above the usual, from a training with enough labels to the "
+        "next change. always: an alarm at each event; schedule: as many as the monitor, at equal distances.</p>"
     )
     return _table("The monitor beside policies that look at nothing", heads, rows) + note
 
@@ -82,13 +84,29 @@ def incident_table(incidents: Sequence[Incident]) -> str:
             instant(incident.last.ends_at_ms) if incident.last.ends_at_ms is not None else "open",
             incident.first.kind.replace("_", " "),
             incident.severity,
-            incident.first.model_version,
-            incident.first.summary,
+            _version(incident.first),
+            _what(incident),
         ]
         for incident in incidents[:MAX_ROWS]
     ]
     more = len(incidents) - len(rows)
     return _table("Incidents", ["from", "to", "kind", "severity", "version", "what"], rows, more)
+
+
+def _version(alert: Alert) -> str:
+    return alert.model_version if alert.segment is None else f"{alert.model_version}, {alert.segment}"
+
+
+def _what(incident: Incident) -> str:
+    """Say what an incident said at first, and at last where that is something else."""
+    first, last = (plain_summary(alert) for alert in (incident.first, incident.last))
+    return first if first == last else f"{first} Later: {last}"
+
+
+def plain_summary(alert: Alert) -> str:
+    """Give a summary without the model's name: the page has one part for each model."""
+    _, found, text = alert.summary.partition(": ")
+    return text[:1].upper() + text[1:] if found and alert.summary.startswith("Model ") else alert.summary
 
 
 def triggers(model: ModelScore) -> str:
@@ -107,7 +125,8 @@ def triggers(model: ModelScore) -> str:
         for trigger in model.triggers[:MAX_ROWS]
     ]
     heads = ["time", "#event", "mode", "#labels", "#loss before", "#during", "#after", "ended"]
-    return _table("Requests to train", heads, rows, len(model.triggers) - len(rows))
+    note = '<p class="soft">In a backtest nobody trains: a request is cancelled when its incident ends.</p>'
+    return _table("Requests to train", heads, rows, len(model.triggers) - len(rows)) + (note if rows else "")
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], more: int = 0) -> str:
