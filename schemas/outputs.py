@@ -251,10 +251,22 @@ class MetricSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     label_coverage_ratio: Annotated[
         float | None, Meta(description="outcomes divided by the predictions that could have one, 0 to 1")
     ] = None
+    interval_start_ms: Annotated[
+        int | None,
+        Meta(
+            description="moment of the snapshot before this one, or of the first prediction, UTC milliseconds since "
+            "1970: label_delay_ms, latency_ms, throughput_per_second and error_rate are of the records from there to "
+            "event_time_ms; totals are since monitoring began"
+        ),
+    ] = None
     label_delay_ms: Quantiles = {}
     latency_ms: Quantiles = {}
-    throughput_per_second: Annotated[float | None, Meta(description="predictions per second of event time")] = None
-    error_rate: Annotated[float | None, Meta(description="failed calls divided by calls, 0 to 1")] = None
+    throughput_per_second: Annotated[
+        float | None, Meta(description="predictions per second of event time, in the interval")
+    ] = None
+    error_rate: Annotated[float | None, Meta(description="failed calls divided by calls, 0 to 1, in the interval")] = (
+        None
+    )
     problem: Annotated[
         Literal["binary", "multiclass", "regression"] | None,
         Meta(description="what the model is taken to solve; null while its first answers do not tell"),

@@ -246,11 +246,20 @@ class ModelMonitor:
         self._ask_all(at, out)
         if self._snapshot_due_ms is not None and self._snapshot_due_ms <= now_ms:
             at_ms = now_ms // self._interval_ms * self._interval_ms
-            self._snapshot_due_ms = None
-            for model_version in sorted(self._active):
-                self._tell(self.versions[model_version], at_ms, at, out)
-            self._active.clear()
+            self._tell_active(at_ms, at, out)
         return out
+
+    def finish(self, end_ms: int, sequence: int) -> list[Caused]:
+        """Tell what no snapshot has told yet, at a moment behind all records: no more will come."""
+        out: list[Caused] = []
+        self._tell_active(end_ms, Moment(sequence, end_ms), out)
+        return out
+
+    def _tell_active(self, at_ms: int, at: Moment, out: list[Caused]) -> None:
+        self._snapshot_due_ms = None
+        for model_version in sorted(self._active):
+            self._tell(self.versions[model_version], at_ms, at, out)
+        self._active.clear()
 
     def _ask_all(self, at: Moment, out: list[Caused]) -> None:
         """Ask for every version: a cool-down that ended may leave a cause whose labels have long been there."""

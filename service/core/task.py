@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from schemas.outputs import Output
 from service.core.batches import count_by_place, group, version_batches
 from service.core.columns import Bool, Int
 from service.core.dead_letters import from_event
@@ -69,6 +70,14 @@ class Task:
         """Take the records whose turn has come; None where there are none."""
         merged = self.intake.take(idle, max_records)
         return None if merged is None else self._apply(merged)
+
+    def finish(self) -> list[Output]:
+        """Tell what no metric snapshot has told yet: the input has an end, and it is reached. A live one has none."""
+        outputs: list[Caused] = []
+        for model_id in sorted(self.models):
+            self._changed.add(model_id)
+            outputs += self.models[model_id].finish(self.watermark_ms + 1, self.sequence)
+        return [caused.output for caused in outputs]
 
     def step_to(self, end: Positions) -> StepResult:
         """Take exactly the records before `end`, as a step did before."""

@@ -261,6 +261,7 @@ class VersionMonitor:
             labels_duplicate_total=counts["labels_duplicate"],
             labels_corrected_total=counts["corrected"],
             label_coverage_ratio=labelled.ratio if labelled.predictions else None,
+            interval_start_ms=self._interval_start_ms,
             label_delay_ms=self._label_delay.percentiles(),
             latency_ms=self.latency.percentiles(),
             throughput_per_second=self._interval_predictions / seconds if seconds else None,

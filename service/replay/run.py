@@ -123,6 +123,8 @@ class TaskReplay:
             self._report(self._status(feed))
             if self._records - self._saved_at >= CHECKPOINT_RECORDS:
                 await self._save(finished=False)
+        if isinstance(feed, FileFeed):  # a topic goes on, and its service would say nothing here
+            await self._sink.write(self._task.finish())
         await self._save(finished=True)
         self._report(self._status(feed))
         return self._records

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import orjson
 import pytest
 
 from service.config import Config
@@ -280,5 +281,14 @@ async def test_a_file_replays_to_the_bytes_of_the_topics_that_it_is_produced_int
     request = ProduceRequest(source=Source(tmp_path / "rows.csv"), mapping=mapping, **delay)
     await produce(request, await made.appender(), topics, 1, lambda *_: None)
     await replayed(made, config, tmp_path / "topics")
-    assert contents(tmp_path / "topics") == contents(tmp_path / "file")
+    topics_said, file_said = contents(tmp_path / "topics"), contents(tmp_path / "file")
+    covered, metrics = topics_said.pop("metrics"), file_said.pop("metrics")
+    assert topics_said == file_said
+    # A file has an end, and with it a snapshot of the rows behind the last one; a topic goes on.
+    assert metrics.startswith(covered)
+    (last,) = metrics.removeprefix(covered).splitlines()
+    told = orjson.loads(last)
+    assert told["predictions_total"] == 2499
+    assert told["outcomes_total"] == 2499
+    assert told["interval_start_ms"] == orjson.loads(covered.splitlines()[-1])["event_time_ms"]
     assert contents(tmp_path / "file")["alerts"]

@@ -274,6 +274,13 @@ class Fan(ModelMonitor):
                 out.extend(member.tick(now_ms, sequence))
         return []
 
+    def finish(self, end_ms: int, sequence: int) -> list[Caused]:
+        """Let every configuration tell what is left."""
+        self._refresh()
+        for member, out in zip(self._members, self._outputs, strict=True):
+            out.extend(member.finish(end_ms, sequence))
+        return []
+
     def command(self, row: ControlRow) -> list[Caused]:
         """Let every configuration take a command."""
         self._refresh()
