@@ -84,6 +84,16 @@ class FeatureContribution(msgspec.Struct, frozen=True, kw_only=True):
             "it did; null while too few labels tell"
         ),
     ] = None
+    loss_association_low: Annotated[
+        float | None, Meta(description="lower bound of its 95 % interval; where that holds 0, nothing is known of it")
+    ] = None
+    loss_association_high: Annotated[float | None, Meta(description="upper bound of that interval")] = None
+
+    @property
+    def tells_of_loss(self) -> bool:
+        """Whether labels tell that its move goes with a change of the loss: the interval does not hold 0."""
+        low, high = self.loss_association_low, self.loss_association_high
+        return low is not None and high is not None and (low > 0.0 or high < 0.0)
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

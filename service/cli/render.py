@@ -146,8 +146,9 @@ def _evidence(evidence: Evidence) -> list[str]:
             text += f", {_figure(part.before)} before, {_figure(part.after)} now"
         if not part.beyond:
             text += " (within its threshold; moved by the evidence of many blocks)"
-        if part.loss_association is not None:
-            text += f"; alone it would change the mean loss by {part.loss_association:+.2g}"
+        if part.tells_of_loss:
+            text += f"; alone it would change the mean loss by {part.loss_association:+.2g} "
+            text += f"({part.loss_association_low:+.2g} to {part.loss_association_high:+.2g})"
         lines.append(clean(text))
     return lines
 

@@ -9,6 +9,8 @@ taken out of this table. tests/upgrade keeps the state of every published versio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
+
 Conversion = Callable[[Any], Any]
 """Makes of a payload of one version one of the next. It may change what it is given."""
 
@@ -88,10 +90,21 @@ def with_supply(model: Any) -> Any:
     return model | {"supply": None}
 
 
+def with_squared_losses(version: Any) -> Any:
+    """Take the sampled losses for zeros and ones, whose squares they are."""
+    losses = version["features"]["losses"]
+    columns, width = losses["shape"]
+    total = float(np.frombuffer(losses["sum"], "<f8")[:width].sum()) if columns else 0.0
+    version["features"]["losses"] = losses | {"squares": total}
+    return version
+
+
 MIGRATIONS: Final[Migrations] = {
     ("task", 1): composed(with_quarantine, with_models_described, with_strays),
     ("model", 1): composed(with_outcome_time, with_supply),
-    ("version", 1): composed(with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence),
+    ("version", 1): composed(
+        with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence, with_squared_losses
+    ),
     ("cut", 1): composed(),
 }
 """As `("version", 1): composed(with_target, with_clock)`."""

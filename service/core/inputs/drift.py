@@ -25,7 +25,7 @@ from service.core.columns import Bool, Float
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import Block, BlockStart
 from service.core.inputs.levels import Moved, Schema, describe_columns, summarise_drift, usable
-from service.core.inputs.loss_by_bin import BlockSample, LossByBin
+from service.core.inputs.loss_by_bin import Association, BlockSample, LossByBin
 from service.core.inputs.moves import Move, move_of, swapped
 from service.core.inputs.versions import require_version
 from service.core.inputs.window import BlockWindow, Recovery, RecoveryState, RingState, mask_to_list
@@ -282,7 +282,12 @@ class DriftMonitor:
         )
 
     def _contributions(
-        self, block: Block, schema: Schema, columns: list[int], ratio: tuple[Float, Float], association: Float | None
+        self,
+        block: Block,
+        schema: Schema,
+        columns: list[int],
+        ratio: tuple[Float, Float],
+        association: Association | None,
     ) -> tuple[FeatureContribution, ...]:
         statistic, threshold = ratio
         ranked = sorted(columns, key=lambda column: (-statistic[column] / threshold[column], column))[:TOP_FEATURES]
@@ -295,12 +300,14 @@ class DriftMonitor:
                 before=move.before,
                 after=move.after,
                 beyond=bool(statistic[column] >= threshold[column]),
-                loss_association=None if association is None else float(association[column]),
+                loss_association=None if association is None else float(association.change[column]),
+                loss_association_low=None if association is None else float(association.low[column]),
+                loss_association_high=None if association is None else float(association.high[column]),
             )
             for column, move in zip(ranked, moves, strict=True)
         )
 
-    def _association(self, block: Block, since: int) -> Float | None:
+    def _association(self, block: Block, since: int) -> Association | None:
         """Give each column's association with the change in loss, by the blocks since the estimated change alone."""
         if self._losses is None or self._histogram is None:
             return None

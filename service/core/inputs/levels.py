@@ -98,13 +98,13 @@ def summarise_drift(moved: Moved, evidence: Evidence) -> str:
 
 
 def _costs(evidence: Evidence) -> str:
-    """Name the feature whose move would change the loss most, where labels tell."""
-    known = [(feature, feature.loss_association) for feature in evidence.features]
-    told = [(feature.feature, change) for feature, change in known if change is not None]
+    """Name the feature whose move would change the loss most, where labels tell: silent where chance may be all."""
+    told = [feature for feature in evidence.features if feature.tells_of_loss]
     if not told:
         return ""
-    name, change = max(told, key=lambda one: abs(one[1]))
-    return f"; the move of {name} alone would change the mean loss by {change:+.2g}"
+    most = max(told, key=lambda feature: abs(feature.loss_association or 0.0))
+    change, low, high = most.loss_association, most.loss_association_low, most.loss_association_high
+    return f"; the move of {most.feature} alone would change the mean loss by {change:+.2g} ({low:+.2g} to {high:+.2g})"
 
 
 def level(value: float | str | None) -> str:

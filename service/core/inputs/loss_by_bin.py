@@ -40,6 +40,8 @@ MIN_OUTCOMES: Final = 100
 """Sampled outcomes before anything is said."""
 _PRIOR: Final = 5.0
 """Outcomes of average loss that each bin is credited with, so that a bin of two does not speak for itself."""
+_INTERVAL: Final = 1.96
+"""Standard errors on either side: 95 %."""
 GROUP: Final = 4
 """Blocks that are taken up together: a quarter of the cost, and sums that are three blocks behind at most."""
 _MAX_QUEUE: Final = 512
@@ -71,6 +73,15 @@ class BlockSample(NamedTuple):
     """Number of the record that made it whole."""
 
 
+class Association(NamedTuple):
+    """By how much the mean loss would change if a feature alone had moved as it did; shape (F,) each."""
+
+    change: Float
+    low: Float
+    """Lower bound of a 95 % interval."""
+    high: Float
+
+
 class LossByBinState(TypedDict):
     """The snapshot of a LossByBin. Bytes are little-endian int64, float64, and codes as narrow as they fit."""
 
@@ -83,6 +94,8 @@ class LossByBinState(TypedDict):
     held_offsets: bytes
     held_codes: bytes
     held_blocks: int
+    squares: float
+    """The sum of the squared losses of the sampled outcomes."""
     exponent: int
     last: int
     longest: int
@@ -114,6 +127,7 @@ class LossByBin:
         """Count from now on in bins of this shape, (F, width). Outcomes that wait for their features are kept."""
         self._count: Counts = np.zeros(shape, np.int64)
         self._sum: Float = np.zeros(shape)
+        self._squares = 0.0
         self._codes: NDArray[np.unsignedinteger] = np.empty((0, shape[0]), _dtype_of(shape[1]))
         self._offsets: Int = np.empty(0, np.int64)
         self._held_codes = self._codes
@@ -198,6 +212,8 @@ class LossByBin:
         # One by one in the order of outcomes, so the sums do not depend on how many come together.
         np.add.at(self._sum.reshape(-1), cells, np.repeat(losses[hit], columns))
         np.add.at(self._count.reshape(-1), cells, 1)
+        for value in losses[hit].tolist():
+            self._squares += value * value
         return place
 
     # -- predictions
@@ -245,8 +261,8 @@ class LossByBin:
 
     # -- what is told
 
-    def association(self, reference: Counts, now: Counts, sequence: int | None = None) -> Float | None:
-        """Give the association of each feature with the change in loss, shape (F,); None while too little is known.
+    def association(self, reference: Counts, now: Counts, sequence: int | None = None) -> Association | None:
+        """Give the association of each feature with the change in loss; None while too little is known.
 
         `reference` and `now` are counts of the windows, shape (F, width). It counts what is known of the outcomes up to
         the record with the number `sequence`, whether they have been looked at or not.
@@ -255,9 +271,25 @@ class LossByBin:
         if not self._count.size or self._count[0].sum() < MIN_OUTCOMES:
             return None
         mean = float(self._sum[0].sum() / self._count[0].sum())
-        by_bin = (self._sum + _PRIOR * mean) / (self._count + _PRIOR) - mean
-        moved = now / now.sum(axis=1, keepdims=True) - reference / reference.sum(axis=1, keepdims=True)
-        return np.asarray((moved * by_bin).sum(axis=1), dtype=np.float64)
+        level = (self._sum + _PRIOR * mean) / (self._count + _PRIOR)
+        by_bin = level - mean
+        sizes, before = now.sum(axis=1, keepdims=True), reference.sum(axis=1, keepdims=True)
+        moved = now / sizes - reference / before
+        change = (moved * by_bin).sum(axis=1)
+        # Two samples are to blame: the outcomes in each bin, of which the loss's mean is known but so well (the bins'
+        # means are drawn to the overall one, so they vary like means of n + prior outcomes), and the windows' shares.
+        spread = level * (1.0 - level) if self._problem != "regression" else self._variance(mean)
+        error = (moved * moved * spread / (self._count + _PRIOR)).sum(axis=1)
+        error += (
+            _share_variance(now / sizes, by_bin) / sizes[:, 0]
+            + _share_variance(reference / before, by_bin) / before[:, 0]
+        )
+        half = _INTERVAL * np.sqrt(error)
+        return Association(change, change - half, change + half)
+
+    def _variance(self, mean: float) -> float:
+        """Give the variance of the sampled losses."""
+        return max(self._squares / max(int(self._count[0].sum()), 1) - mean * mean, 0.0)
 
     # -- state
 
@@ -274,6 +306,7 @@ class LossByBin:
             "held_offsets": self._held_offsets.astype("<i8").tobytes(),
             "held_codes": self._held_codes.astype(self._codes.dtype.newbyteorder("<")).tobytes(),
             "held_blocks": self._held_blocks,
+            "squares": self._squares,
             "exponent": self._exponent,
             "last": self._last,
             "longest": self._longest,
@@ -294,7 +327,7 @@ class LossByBin:
             self._held_offsets, self._held_codes = self._rows(state["held_offsets"], state["held_codes"])
         except ValueError as error:
             raise StateError(f"$.loss_by_bin: {error}") from error
-        self._held_blocks = state["held_blocks"]
+        self._held_blocks, self._squares = state["held_blocks"], state["squares"]
         self._exponent, self._last, self._longest = state["exponent"], state["last"], state["longest"]
         self._early_offsets = np.frombuffer(state["early_offsets"], "<i8").astype(np.int64)
         self._early_losses = np.frombuffer(state["early_losses"], "<f8").astype(np.float64)
@@ -314,3 +347,9 @@ def _is_sampled(offsets: Int, exponent: int) -> Bool:
     """Say for which offsets the first `exponent` bits of their hash are 0 (Fibonacci hashing; Knuth 6.4)."""
     hashed = offsets.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return np.asarray(hashed >> np.uint64(64 - exponent) == 0)
+
+
+def _share_variance(shares: Float, by_bin: Float) -> Float:
+    """Give n times the variance, over samples of n, of sum_b p_b l_b with multinomial shares p; shapes (F, B), (F,)."""
+    mean = (shares * by_bin).sum(axis=1)
+    return np.asarray((shares * by_bin * by_bin).sum(axis=1) - mean * mean, dtype=np.float64)

@@ -79,11 +79,11 @@ MOVED = np.array([[10, 10, 20, 60], [60, 20, 10, 10]])
 def test_the_association_is_the_change_of_the_mean_loss_that_the_move_of_one_feature_makes(delay):
     codes, losses = stream(40_000)
     by_bin = flow(np.full(40_000, delay), losses, codes, 4)
-    found = by_bin.association(UNIFORM, MOVED)
+    found = by_bin.association(UNIFORM, MOVED).change
     expected = 0.1 * 0.05 + 0.1 * 0.1 + 0.2 * 0.3 + 0.6 * 0.6 - (0.05 + 0.1 + 0.3 + 0.6) / 4
     assert found[0] == pytest.approx(expected, abs=0.03)
     assert abs(found[1]) < 0.03
-    assert by_bin.association(UNIFORM, UNIFORM) == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert by_bin.association(UNIFORM, UNIFORM).change == pytest.approx([0.0, 0.0], abs=1e-12)
 
 
 def test_the_sums_are_those_of_the_sampled_outcomes_exactly():
@@ -105,7 +105,7 @@ def test_what_waits_is_bounded_and_late_labels_still_tell():
     assert len(by_bin._offsets) <= CELLS // 100
     assert by_bin.dropped > 0
     assert by_bin._count[0].sum() >= 100
-    assert by_bin.association(np.repeat(UNIFORM, 50, axis=0), np.repeat(MOVED, 50, axis=0))[0] > 0.1
+    assert by_bin.association(np.repeat(UNIFORM, 50, axis=0), np.repeat(MOVED, 50, axis=0)).change[0] > 0.1
 
 
 def test_predictions_that_are_never_labelled_do_not_push_out_those_that_are():
@@ -199,7 +199,7 @@ def test_a_huge_loss_is_capped_and_one_that_is_none_is_left_out():
     by_bin.note(outcomes(rows, rows, np.where(rows % 2, 1.7e308, np.nan)), "regression")
     by_bin.settle()
     assert by_bin._count.sum() == (rows % 2).sum()
-    assert np.isfinite(by_bin.association(np.array([[1, 1]]), np.array([[0, 1]]))).all()
+    assert np.isfinite(by_bin.association(np.array([[1, 1]]), np.array([[0, 1]])).change).all()
 
 
 def test_a_newer_or_damaged_snapshot_is_refused():
