@@ -49,8 +49,21 @@ Embeddings = Annotated[str | None, _column("--embeddings", "COL,COL,... that hol
 Latency = Annotated[str | None, _column("--latency", "How long the answer took, milliseconds.")]
 Time = Annotated[str | None, _column("--time", "Event time; else --start and --step-ms make it.", PACE)]
 TimeUnit = Annotated[
-    Literal["s", "ms", "us", "ns", "iso"],
-    typer.Option("--time-unit", help="Of --time, since 1970; iso: as 2025-01-31T09:30:00Z.", rich_help_panel=PACE),
+    Literal["s", "ms", "us", "ns", "iso"] | None,
+    typer.Option(
+        "--time-unit",
+        help="Of --time, since 1970; iso: as 2025-01-31T09:30:00Z. Else ms, and what looks like others is refused.",
+        rich_help_panel=PACE,
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--time-zone",
+        metavar="NAME",
+        help="Of times that name none, as UTC or Europe/Berlin; else they are refused.",
+        rich_help_panel=PACE,
+    ),
 ]
 Start = Annotated[
     str | None,
@@ -97,7 +110,8 @@ def produce(
     embeddings: Embeddings = None,
     latency: Latency = None,
     time: Time = None,
-    time_unit: TimeUnit = "ms",
+    time_unit: TimeUnit = None,
+    time_zone: TimeZone = None,
     start: Start = None,
     step_ms: StepMs = 1000,
     label_delay_events: DelayEvents = 0,
@@ -129,7 +143,7 @@ def produce(
 
 def _request(given: dict[str, Any], max_future_ms: int) -> "ProduceRequest":
     from service.cli.produce import ProduceRequest  # noqa: PLC0415
-    from service.replay.mapping import ColumnMapping, read_time  # noqa: PLC0415
+    from service.replay.mapping import ColumnMapping, read_start, zone_of  # noqa: PLC0415
     from service.replay.sources import Source  # noqa: PLC0415
 
     if len(given["delimiter"]) != 1:
@@ -137,10 +151,7 @@ def _request(given: dict[str, Any], max_future_ms: int) -> "ProduceRequest":
     if given["label_delay_events"] and given["label_delay_ms"] is not None:
         raise UsageError("--label-delay-events and --label-delay-ms exclude each other")
     start: str | None = given["start"]
-    try:
-        start_ms = 0 if start is None else read_time("ms" if start.isdecimal() else "iso")(start)
-    except ValueError as error:
-        raise UsageError(f"--start {start}: expected ISO 8601 or milliseconds since 1970") from error
+    zone_of(given["time_zone"])  # refused before anything is opened
     same = (
         "model_id",
         "model_version",
@@ -153,8 +164,8 @@ def _request(given: dict[str, Any], max_future_ms: int) -> "ProduceRequest":
         "time",
     )
     mapping = ColumnMapping(
-        **{name: given[name] for name in (*same, "time", "time_unit", "step_ms")},
-        start_ms=start_ms,
+        **{name: given[name] for name in (*same, "time", "time_unit", "time_zone", "step_ms")},
+        start_ms=0 if start is None else read_start(start, given["time_zone"]),
         features=None if given["features"] is None else _names(given["features"]),
         exclude=_names(given["exclude"]),
         segments=_names(given["segments"]),

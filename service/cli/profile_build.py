@@ -88,7 +88,8 @@ def _source_options(given: Given, limit: int) -> Given:
     """Give the options of the source as `replay` has them."""
     options = {name: given[name] for name in (*OF_FILES, "file", "from_", "to", "model_id")}
     # Times do not matter to a window, only the order of rows. A millisecond a row keeps the file's, at any length.
-    options |= {"time": None, "time_unit": "ms", "start": None, "step_ms": 1, "order": "event-time", "warm_up": False}
+    options |= {"time": None, "time_unit": None, "time_zone": None, "start": None, "step_ms": 1}
+    options |= {"order": "event-time", "warm_up": False}
     options |= {"label_delay_events": 0, "label_delay_ms": None, "limit": limit}
     options["model_version"] = given["model_version"] or "1"
     options["prediction"] = given["prediction"] or given["label"]

@@ -15,7 +15,7 @@ from service.cli.replay_options import Given
 from service.config import Config
 from service.core.intake import Positions
 from service.replay.file_feed import FILE_END, FileRequest
-from service.replay.mapping import ColumnMapping, read_time
+from service.replay.mapping import ColumnMapping, read_start, zone_of
 from service.replay.plan import ReplayPlan, TaskPlan, make_plan, read_edge
 from service.replay.run import Origin
 from service.replay.sources import BadRow
@@ -60,6 +60,7 @@ def file_request(given: Given) -> FileRequest:
         raise UsageError("--label-delay-events and --label-delay-ms exclude each other")
     if len(given["delimiter"]) != 1:
         raise UsageError(f"--delimiter {given['delimiter']!r}: expected one character")
+    zone_of(given["time_zone"])  # refused before anything is opened
     same = (
         "model_id",
         "model_version",
@@ -72,8 +73,8 @@ def file_request(given: Given) -> FileRequest:
         "time",
     )
     mapping = ColumnMapping(
-        **{name: given[name] for name in (*same, "time", "time_unit", "step_ms")},
-        start_ms=_start_ms(given["start"]),
+        **{name: given[name] for name in (*same, "time", "time_unit", "time_zone", "step_ms")},
+        start_ms=FILE_START_MS if given["start"] is None else read_start(given["start"], given["time_zone"]),
         features=None if given["features"] is None else _names(given["features"]),
         exclude=_names(given["exclude"]),
         segments=_names(given["segments"]),
@@ -81,15 +82,6 @@ def file_request(given: Given) -> FileRequest:
     )
     read = ("file_format", "delimiter", "label_delay_events", "label_delay_ms", "limit")
     return FileRequest(path=str(given["file"]), mapping=mapping, **{name: given[name] for name in read})
-
-
-def _start_ms(start: str | None) -> int:
-    if start is None:
-        return FILE_START_MS
-    try:
-        return read_time("ms" if start.isdecimal() else "iso")(start)
-    except ValueError as error:
-        raise UsageError(f"--start {start}: expected ISO 8601 or milliseconds since 1970") from error
 
 
 def _names(text: str | None) -> tuple[str, ...]:

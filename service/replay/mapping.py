@@ -9,11 +9,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
 
 from schemas.events import Label, Prediction
+from schemas.instants import epoch_ms, likely_unit
+from schemas.relaxed import EXACT_TO
 from service.replay.sources import Cell, number_or_text
 
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
@@ -41,7 +44,12 @@ class ColumnMapping(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     label: Annotated[str | None, Meta(description="column; null: no labels; an empty cell: not labelled")] = None
     time: Annotated[str | None, Meta(description="column of the event time; null: start_ms + row * step_ms")] = None
-    time_unit: TimeUnit = "ms"
+    time_unit: Annotated[
+        TimeUnit | None, Meta(description="of the event time; null: milliseconds, unless the number looks like others")
+    ] = None
+    time_zone: Annotated[
+        str | None, Meta(description="of times that name none, as Europe/Berlin; null: such a time is refused")
+    ] = None
     start_ms: Annotated[int, Meta(description="event time of the first row, UTC milliseconds")] = 0
     step_ms: Annotated[int, Meta(ge=0, description="event time between two rows, milliseconds")] = 1000
     features: Annotated[tuple[str, ...] | None, Meta(description="columns; null: all that are nothing else")] = None
@@ -66,6 +74,10 @@ class MappingError(ValueError):
 
 class RowError(ValueError):
     """A row makes no event; the message begins with the column."""
+
+
+class TimeError(ValueError):
+    """A cell is a time, but it cannot be told which; the message says what would tell."""
 
 
 class Mapped(NamedTuple):
@@ -103,7 +115,7 @@ class RowMapper:
         self._value: Callable[[Cell], Any] = number_or_text if texts else plain
         self._taken = frozenset(mapping.columns()) - frozenset(mapping.features or ())
         self._id_column = mapping.prediction_id
-        self._time_of = read_time(mapping.time_unit)
+        self._time_of = read_time(mapping.time_unit, zone_of(mapping.time_zone))
         self._model_column, self._version_column = column_of(mapping.model_id), column_of(mapping.model_version)
         self._model, self._version = constant_of(mapping.model_id), constant_of(mapping.model_version)
 
@@ -174,15 +186,17 @@ class RowMapper:
         cell = cells.get(self._mapping.time)
         try:
             return self._time_of(cell)
+        except TimeError as error:
+            raise RowError(f"{self._mapping.time}: {error}") from error
         except (ValueError, TypeError, OverflowError) as error:
-            unit = self._mapping.time_unit
+            unit = self._mapping.time_unit or "ms"
             raise RowError(f"{self._mapping.time}: expected a time in {unit}, got {_shown(cell)}") from error
 
     def _text(self, cells: Mapping[str, Cell], column: str) -> str:
         cell = cells.get(column)
         if cell is None or cell == "":
             raise RowError(f"{column}: expected a name, got an empty cell")
-        return str(cell)
+        return as_name(cell)
 
     def _cell(self, cells: Mapping[str, Cell], column: str) -> Any:
         return self._value(cells.get(column))
@@ -223,31 +237,64 @@ def plain(cell: Cell) -> Any:
     return str(cell) if isinstance(cell, bytes | dt.timedelta) else cell
 
 
-def read_time(unit: TimeUnit) -> Callable[[Cell], int]:
+def read_start(text: str, time_zone: str | None) -> int:
+    """Read a time that a person gave, ISO 8601 or UTC milliseconds since 1970. Raises MappingError."""
+    zone = zone_of(time_zone)
+    try:
+        return read_time("ms" if text.isdecimal() else "iso", zone)(text)
+    except TimeError as error:
+        raise MappingError(f"--start {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise MappingError(f"--start {text}: expected ISO 8601 or milliseconds since 1970") from error
+
+
+def as_name(cell: Cell) -> str:
+    """Write a cell as an identifier; as in events 7.0, which a column of integers with gaps makes of 7, is "7"."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() and abs(cell) <= EXACT_TO else str(cell)
+
+
+def zone_of(name: str | None) -> dt.tzinfo | None:
+    """Find a time zone by its IANA name. Raises MappingError."""
+    if name is None or name == "UTC":
+        return None if name is None else dt.UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise MappingError(
+            f"--time-zone {name}: no such time zone, or this system lacks the data of time zones (package tzdata); "
+            "expected a name as Europe/Berlin, or UTC"
+        ) from error
+
+
+def read_time(unit: TimeUnit | None, zone: dt.tzinfo | None) -> Callable[[Cell], int]:
     """Give what reads a cell of this unit into UTC milliseconds; it raises ValueError, TypeError or OverflowError.
 
-    A time without an offset is UTC. Times that Parquet holds as times need no unit.
+    A time without an offset is one of `zone`, and where there is none a TimeError. Times that Parquet holds as times
+    need no unit. Unit None: milliseconds, but a number that looks like another unit is a TimeError too.
     """
+
+    def moment(time: dt.datetime) -> int:
+        if time.tzinfo is None and zone is None:
+            what = f"{time.isoformat()} has no time zone"
+            raise TimeError(f"{what}: say which with --time-zone, as UTC or Europe/Berlin")
+        return epoch_ms(time.replace(tzinfo=zone) if time.tzinfo is None else time)
 
     def read(cell: Cell) -> int:
         if isinstance(cell, dt.datetime):
-            return _epoch_ms(cell)
+            return moment(cell)
         if unit == "iso":
-            return _epoch_ms(dt.datetime.fromisoformat(cell))
-        if isinstance(cell, int) or (isinstance(cell, str) and cell.isdecimal()):
-            # Exact: nanoseconds of today need 61 bits, and a float has 53.
-            return int(cell) * 1000 if unit == "s" else int(cell) // round(1 / _MS_PER_UNIT[unit])
-        return math.floor(float(cell) * _MS_PER_UNIT[unit])
+            return moment(dt.datetime.fromisoformat(cell))
+        # Integers stay exact: nanoseconds of today need 61 bits, and a float has 53.
+        exact = isinstance(cell, int) or (isinstance(cell, str) and cell.isdecimal())
+        number: int | float = int(cell) if exact else float(cell)
+        if unit is None and (other := likely_unit(number)) is not None:
+            raise TimeError(f"{other}: say which unit it is with --time-unit")
+        factor = _MS_PER_UNIT[unit or "ms"]
+        if isinstance(number, int):
+            return number * 1000 if unit == "s" else number // round(1 / factor)
+        return math.floor(number * factor)
 
     return read
-
-
-def _epoch_ms(moment: dt.datetime) -> int:
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
-    return (aware - _EPOCH) // dt.timedelta(milliseconds=1)
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def _spread(found: Mapping[str, Any]) -> dict[str, Any]:

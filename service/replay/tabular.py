@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from schemas.events import MAX_CLASS_CHARS, MAX_FEATURES, MAX_ID_CHARS, FeatureValue, Label, Prediction
-from service.replay.mapping import ColumnMapping, column_of, constant_of, plain, read_time
+from schemas.instants import PLAUSIBLE_FROM_MS, PLAUSIBLE_TO_MS
+from service.replay.mapping import ColumnMapping, as_name, column_of, constant_of, plain, read_time, zone_of
 from service.replay.sources import Cell, Table, number_or_text
 
 Column = list[Any]
@@ -28,6 +29,11 @@ LABEL_BYTES: Final = _FIELD_NAMES + _ESCAPED_CHARS * (2 * MAX_ID_CHARS + MAX_CLA
 _PREDICTION: Final = {field.name: list[field.type] for field in msgspec.structs.fields(Prediction)}  # type: ignore[name-defined]  # made of the schema
 _LABEL: Final = {field.name: list[field.type] for field in msgspec.structs.fields(Label)}  # type: ignore[name-defined]  # made of the schema
 """What a column of each field must hold. The schema has its say on columns, which costs a third of one on rows."""
+
+_SECONDS_FROM: Final = PLAUSIBLE_FROM_MS // 1000
+_SECONDS_TO: Final = PLAUSIBLE_TO_MS // 1000
+_MICROSECONDS_FROM: Final = PLAUSIBLE_FROM_MS * 1000
+"""Below, between and before them a number looks like no other unit than milliseconds."""
 
 _AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
 
@@ -60,7 +66,7 @@ class TableMapper:
         self._max_record_bytes = max_record_bytes
         self._clean = _read_texts if texts else _read_cells
         self._taken = frozenset(mapping.columns()) - frozenset(mapping.features or ())
-        self._time_of = read_time(mapping.time_unit)
+        self._time_of = read_time(mapping.time_unit, zone_of(mapping.time_zone))
 
     def map(self, number: int, table: Table) -> Batch | None:
         """Turn a table into events; None where its rows have to be mapped one by one.
@@ -160,8 +166,11 @@ class TableMapper:
             stop = start + len(table.lines) * mapping.step_ms
             return list(range(start, stop, mapping.step_ms)) if mapping.step_ms else [start] * len(table.lines)
         cells = table.columns[mapping.time]
-        if mapping.time_unit == "ms" and set(map(type, cells)) == {int}:
-            return cells
+        if mapping.time_unit in (None, "ms") and set(map(type, cells)) == {int}:
+            first, last = min(cells), max(cells)
+            settled = last < _SECONDS_FROM or (first >= _SECONDS_TO and last < _MICROSECONDS_FROM)
+            if settled or mapping.time_unit == "ms":
+                return cells
         return list(map(self._time_of, cells))
 
     def _ids(self, number: int, table: Table) -> Column:
@@ -193,7 +202,7 @@ def _labels(truths: Column, prediction_ids: Column, model_ids: Column, times_ms:
 def _texts(cells: Column) -> Column:
     if None in cells or "" in cells:
         raise _UnevenError
-    texts = cells if set(map(type, cells)) == {str} else list(map(str, cells))
+    texts = cells if set(map(type, cells)) == {str} else list(map(as_name, cells))
     _refuse_surrogates(texts)
     return texts
 

@@ -89,6 +89,31 @@ def test_times_of_a_column_are_kept_and_those_ahead_of_the_clock_are_told(
     assert "1 events lie so far ahead of the clock" in result.stderr
 
 
+def test_times_without_a_zone_are_refused_unless_one_is_named(cli: Cli, tmp_path: Path, log_file: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("at,said\n2026-09-21T10:00:00,1\n")
+    words = ("produce", path, "--model-id", "m", "--prediction", "said", "--time", "at", "--time-unit", "iso")
+    refused = cli(*words, "--log", log_file)
+    assert refused.exit_code == 2
+    assert "a.csv:2: at: 2026-09-21T10:00:00 has no time zone: say which with --time-zone" in refused.stderr
+    assert cli(*words, "--time-zone", "Europe/Berlin", "--log", log_file).exit_code == 0
+    assert [p.event_time_ms for p in predictions_of(log_file)] == [1_789_977_600_000]
+    wrong = cli(*words, "--time-zone", "Berlin", "--log", log_file)
+    assert (wrong.exit_code, "--time-zone Berlin: no such time zone" in wrong.stderr) == (2, True)
+    start = cli(*words[:6], "--start", "2026-09-21T10:00", "--log", log_file)
+    assert (start.exit_code, "--start 2026-09-21T10:00:00 has no time zone" in start.stderr) == (2, True)
+
+
+def test_seconds_in_a_column_of_which_nothing_is_said_are_refused_with_the_unit(
+    cli: Cli, tmp_path: Path, log_file: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("at,said\n1790000000,1\n")
+    words = ("produce", path, "--model-id", "m", "--prediction", "said", "--time", "at", "--log", log_file)
+    assert "at: looks like seconds: 1790000000 as milliseconds is 1970-01-21" in cli(*words).stderr
+    assert cli(*words, "--time-unit", "s").exit_code == 0
+
+
 def test_records_are_keyed_by_model_and_lie_in_kafkas_partition_of_the_key(
     cli: Cli, tmp_path: Path, log_file: Path
 ) -> None:

@@ -9,8 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Label, Prediction
+from schemas.instants import epoch_ms
 from service.replay.events import GoodRow, read_events
-from service.replay.mapping import ColumnMapping, MappingError, RowError, RowMapper, check_columns, plain, read_time
+from service.replay.mapping import (
+    ColumnMapping,
+    MappingError,
+    RowError,
+    RowMapper,
+    TimeError,
+    TimeUnit,
+    as_name,
+    check_columns,
+    plain,
+    read_time,
+    zone_of,
+)
 from service.replay.sources import BadRow, Row
 
 FULL = ColumnMapping(
@@ -126,17 +139,58 @@ def test_a_mapping_that_names_a_column_which_is_not_there_says_which_are() -> No
 @given(st.integers(0, 253_402_300_799_999))
 def test_each_unit_reads_the_same_moment(epoch_ms: int) -> None:
     moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=epoch_ms)
-    assert read_time("ms")(str(epoch_ms)) == epoch_ms
-    assert read_time("us")(epoch_ms * 1_000) == epoch_ms
-    assert read_time("ns")(str(epoch_ms * 1_000_000 + 999_999)) == epoch_ms
-    assert read_time("s")(epoch_ms // 1_000) == epoch_ms // 1_000 * 1_000
-    assert read_time("iso")(moment.isoformat()) == epoch_ms
-    assert read_time("ns")(moment) == epoch_ms
-    assert read_time("ms")(moment.replace(tzinfo=None)) == epoch_ms
+    assert read_time("ms", None)(str(epoch_ms)) == epoch_ms
+    assert read_time("us", None)(epoch_ms * 1_000) == epoch_ms
+    assert read_time("ns", None)(str(epoch_ms * 1_000_000 + 999_999)) == epoch_ms
+    assert read_time("s", None)(epoch_ms // 1_000) == epoch_ms // 1_000 * 1_000
+    assert read_time("iso", None)(moment.isoformat()) == epoch_ms
+    assert read_time("ns", None)(moment) == epoch_ms
+    assert read_time(None, dt.UTC)(moment.replace(tzinfo=None)) == epoch_ms
+
+
+def test_a_time_without_a_zone_is_refused_unless_one_is_named() -> None:
+    naive = dt.datetime(2026, 9, 21, 10)  # noqa: DTZ001  # that is the point
+    for unit, cell in (("iso", naive.isoformat()), (None, naive)):
+        with pytest.raises(TimeError, match=r"2026-09-21T10:00:00 has no time zone: say which with --time-zone"):
+            read_time(unit, None)(cell)
+        assert read_time(unit, zone_of("Europe/Berlin"))(cell) == epoch_ms(naive.replace(hour=8, tzinfo=dt.UTC))
+        assert read_time(unit, zone_of("UTC"))(cell) == epoch_ms(naive.replace(tzinfo=dt.UTC))
+    aware = naive.replace(tzinfo=dt.UTC)
+    assert read_time("iso", zone_of("Europe/Berlin"))(aware.isoformat()) == epoch_ms(aware)
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"), [(7, "7"), (7.0, "7"), ("7.0", "7.0"), (7.5, "7.5"), (2.0**60, str(2.0**60))]
+)
+def test_a_number_is_the_identifier_that_it_is_in_an_event(cell: float | str, name: str) -> None:
+    assert as_name(cell) == name
+
+
+@pytest.mark.parametrize("name", ["Europe/Atlantis", "", "../etc/passwd", "\0"])
+def test_a_zone_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(MappingError, match="no such time zone"):
+        zone_of(name)
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "words"),
+    [
+        (1_790_000_000, "s", "looks like seconds: 1790000000 as milliseconds is 1970-01-21, as seconds 2026-09-21"),
+        (1_790_000_000_000_000, "us", "looks like microseconds"),
+        (1_790_000_000_000_000_000, "ns", "looks like nanoseconds"),
+    ],
+)
+def test_without_a_unit_a_number_that_looks_like_another_is_refused(number: int, unit: TimeUnit, words: str) -> None:
+    for cell in (number, str(number)):
+        with pytest.raises(TimeError, match=f"{words}.*--time-unit"):
+            read_time(None, None)(cell)
+        assert read_time(unit, None)(cell) == 1_790_000_000_000
+    assert read_time("ms", None)(number) == number  # whoever says so has it so
+    assert [read_time(None, None)(cell) for cell in (0, "1", 2.0, 1_790_000_000_000)] == [0, 1, 2, 1_790_000_000_000]
 
 
 def test_seconds_with_a_fraction_are_read() -> None:
-    assert read_time("s")("1735689600.25") == 1_735_689_600_250
+    assert read_time("s", None)("1735689600.25") == 1_735_689_600_250
 
 
 @pytest.mark.parametrize(
