@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 BOOTSTRAP ?= 127.0.0.1:9092
 
-.PHONY: help setup lock pin-images demo demo-kafka test test-fast search check lint format schemas bench simulate chaos chaos-kafka test-brokers fuzz kafka kafka-stop clean
+.PHONY: help setup lock pin-images demo demo-kafka test test-fast search check lint format schemas bench simulate chaos chaos-kafka test-brokers upgrade-test fuzz kafka kafka-stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +94,9 @@ test-brokers: $(DEV) ## the carrier's laws and 20 faults on each older Kafka: 3.
 	  $(BIN)/python -m pytest -q -m kafka tests/eventlog/test_laws.py tests/eventlog/test_kafka.py tests/eventlog/test_kafka_reader.py tests/eventlog/test_membership.py tests/eventlog/test_broker_limits.py || exit 1; \
 	  $(BIN)/python -m tests.chaos.kafka --faults $(or $(FAULTS),20) --seed $(or $(SEED),1) || exit 1; \
 	done
+
+upgrade-test: $(DEV) ## a rolling upgrade on a real broker, from the last published program to this one; FROM=commit for another
+	$(BIN)/python -m tests.upgrade.rolling $(if $(FROM),--from $(FROM)) $(if $(EVENTS),--events $(EVENTS))
 
 kafka: ## start a local Kafka broker on port 9092 (no Docker needed)
 	$(PY) scripts/kafka_broker.py start --dir .cache/kafka --port 9092
