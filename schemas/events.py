@@ -164,6 +164,16 @@ class ResetMonitor(
     model_version: Annotated[Identifier | None, Meta(description="one version; all of them when absent")] = None
 
 
+class AcceptReference(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="accept_reference", tag_field="type"
+):
+    """Take what a model's drifted inputs, predictions, labels and loss are now for normal, and end their alerts."""
+
+    model_id: ModelId
+    event_time_ms: SaidAt
+    model_version: Annotated[Identifier | None, Meta(description="one version; all of them when absent")] = None
+
+
 class MuteAlert(
     msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="mute_alert", tag_field="type"
 ):
@@ -186,5 +196,5 @@ class VersionDeployed(
     model_version: Annotated[Identifier, Meta(description="the version that serves now")]
 
 
-Control = FineTuneStatus | FineTuneRequest | ResetMonitor | MuteAlert | VersionDeployed
+Control = FineTuneStatus | FineTuneRequest | ResetMonitor | AcceptReference | MuteAlert | VersionDeployed
 Event = Prediction | Label | Control

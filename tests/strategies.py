@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.events import (
     MIN_SAMPLING_RATE,
+    AcceptReference,
     Control,
     FineTuneMode,
     FineTuneRequest,
@@ -122,6 +123,7 @@ def controls() -> st.SearchStrategy[Control]:
         fine_tune_statuses(),
         st.builds(FineTuneRequest, mode=st.sampled_from(get_args(FineTuneMode)), reason=texts, **said),
         st.builds(ResetMonitor, model_version=optional(identifiers), **said),
+        st.builds(AcceptReference, model_version=optional(identifiers), **said),
         st.builds(MuteAlert, fingerprint=identifiers, mute_for_ms=st.integers(0, 31_536_000_000), **said),
         st.builds(VersionDeployed, model_version=identifiers, **said),
     )

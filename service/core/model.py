@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from schemas.events import FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
+from schemas.events import AcceptReference, FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
 from schemas.outputs import OffsetRange
 from service.core.alerting import AlertPolicy, Transition
 from service.core.columns import Float, Int
@@ -294,6 +294,8 @@ class ModelMonitor:
             self._publish(self.alerts.mute(event, at.time_ms), at, out)
         elif isinstance(event, VersionDeployed):
             self._deploy(event, at, out)
+        elif isinstance(event, AcceptReference):
+            self._accept(event, at, out)
         else:
             self._reset(event, at, out)
         self._ask_all(at, out)
@@ -324,6 +326,12 @@ class ModelMonitor:
         if event.model_version is None:
             self.supply.reset()
         self._publish(self.alerts.withdraw(event.model_version, "the monitors were reset", at.time_ms), at, out)
+
+    def _accept(self, event: AcceptReference, at: Moment, out: list[Caused]) -> None:
+        for version in self.versions.values():
+            if event.model_version in (None, version.model_version):
+                version.accept()
+        self._publish(self.alerts.accept(event.model_version, at.time_ms), at, out)
 
     def _refuse(self, refusal: Refusal | None, row: ControlRow, out: list[Caused]) -> None:
         if refusal is not None:

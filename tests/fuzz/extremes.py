@@ -225,6 +225,7 @@ _COMMANDS: Final[tuple[dict[str, Any], ...]] = (
     {"type": "fine_tune"},
     {"type": "mute_alert", "fingerprint": "f", "mute_for_ms": 1000},
     {"type": "reset_monitor"},
+    {"type": "accept_reference"},
     {"type": "version_deployed", "model_version": "1"},
     {"type": "fine_tune_status", "trigger_id": "t", "status": "running"},
 )

@@ -132,6 +132,7 @@ def controls(rng: random.Random) -> list[dict[str, Any]]:
     kinds: tuple[dict[str, Any], ...] = (
         {"type": "fine_tune", "mode": "stateless", "reason": "r"},
         {"type": "reset_monitor"},
+        {"type": "accept_reference"},
         {"type": "mute_alert", "fingerprint": "f", "mute_for_ms": 1000},
         {"type": "version_deployed", "model_version": "2"},
         {"type": "fine_tune_status", "trigger_id": "t", "status": "completed", "model_version": "2"},

@@ -15,7 +15,7 @@ from tests.schemas.records import LIMIT, changed, damaged, json_values, record
 from tests.strategies import controls, labels, predictions
 
 LAW = settings(deadline=None, max_examples=40)
-CONTROL_TYPES = ["fine_tune_status", "fine_tune", "reset_monitor", "mute_alert", "version_deployed"]
+CONTROL_TYPES = ["fine_tune_status", "fine_tune", "reset_monitor", "accept_reference", "mute_alert", "version_deployed"]
 DECODERS = [decode_predictions, decode_labels, decode_controls]
 
 

@@ -129,6 +129,7 @@ def command(rng: random.Random, model_id: str, at: float) -> Arrival:
                 (
                     {"type": "fine_tune", "mode": "stateless"},
                     {"type": "reset_monitor"},
+                    {"type": "accept_reference"},
                     {"type": "version_deployed", "model_version": "1"},
                     {"type": "fine_tune_status", "trigger_id": "unheard-of", "status": "running"},
                 )

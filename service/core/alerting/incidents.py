@@ -15,6 +15,8 @@ MAX_FEATURES_REMEMBERED = 1000
 
 # Inputs, predictions or labels moved: alarming only together with the loss.
 MOVED_KINDS: Final = frozenset({"data_drift", "prediction_drift", "label_drift"})
+# What a reference window says is normal.
+DRIFT_KINDS: Final = MOVED_KINDS | {"concept_drift"}
 # The model got worse.
 HARM_KINDS: Final = frozenset({"concept_drift", "performance"})
 

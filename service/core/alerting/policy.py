@@ -16,6 +16,7 @@ from service.core.advice import LIMIT_SUBJECT
 from service.core.alerting.book import Counts, IncidentBook
 from service.core.alerting.cases import Case
 from service.core.alerting.incidents import (
+    DRIFT_KINDS,
     TRANSITIONS,
     Effect,
     Incident,
@@ -115,6 +116,14 @@ class AlertPolicy:
     def withdraw(self, version: str | None, reason: str, time_ms: int) -> list[Transition]:
         """Close the incidents of one version, or of all: its monitors were reset and know nothing of them."""
         return self._close_where(lambda incident: version in (None, incident.model_version), reason, time_ms)
+
+    def accept(self, version: str | None, time_ms: int) -> list[Transition]:
+        """Close the incidents of drift of one version, or of all: what they tell of is normal from now on."""
+        return self._close_where(
+            lambda incident: incident.kind in DRIFT_KINDS and version in (None, incident.model_version),
+            "a person has accepted the present as the reference",
+            time_ms,
+        )
 
     def open_incidents(self) -> list[Alert]:
         """Show what is open now, pending and muted incidents included, in the order in which they opened."""

@@ -92,6 +92,11 @@ class DriftMonitor:
         """Whether there is a reference to compare with."""
         return self._histogram is not None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether columns have drifted and not come back."""
+        return self._histogram is not None and bool(self._active.any())
+
     def has_values(self, column: int) -> bool:
         """Say whether the reference has a value in a column. Only where there is one."""
         return bool(self._reference_histogram.counts[column, :MISSING].any())

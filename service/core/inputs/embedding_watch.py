@@ -62,6 +62,11 @@ class EmbeddingWatch:
         self._calm = 0
 
     @property
+    def is_open(self) -> bool:
+        """Whether the vectors have drifted and not come back."""
+        return self._active
+
+    @property
     def label(self) -> str:
         """What it is called where features are named too."""
         return f"embedding {self.name}"

@@ -62,6 +62,11 @@ class EmbeddingMonitor:
         if self._stored is not None:
             self._adopt(self._stored)
 
+    def accept(self) -> None:
+        """Learn the references of the embeddings that have drifted anew, from the next vectors."""
+        for name in [name for name, watch in self._watches.items() if watch.is_open]:
+            self._watches[name] = EmbeddingWatch(name, self._settings)
+
     @property
     def has_begun(self) -> bool:
         """Whether any embedding is watched, so that an event without one lacks it."""

@@ -86,6 +86,18 @@ class FeatureMonitor:
         if self._stored is not None:
             self._adopt(self._stored)
 
+    def accept(self) -> bool:
+        """Learn the reference anew from the next events where it has drifted; say whether it had.
+
+        A stored reference is not taken again: the present is what is normal now.
+        """
+        if not self._drift.is_open:
+            return False
+        stored, self._stored = self._stored, None
+        self.reset()
+        self._stored = stored
+        return True
+
     def observe(self, predictions: Predictions) -> list[Finding]:
         """Take predictions in order and give the findings of the blocks that they complete."""
         if not (self._settings.enabled or self._quality_settings.enabled):

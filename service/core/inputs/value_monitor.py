@@ -79,6 +79,18 @@ class ValueMonitor:
             self._drift.adopt(self._stored["drift"])
             self._pending.skip_first()
 
+    def accept(self) -> bool:
+        """Learn the reference anew from the next events where it has drifted; say whether it had.
+
+        A stored reference is not taken again: the present is what is normal now.
+        """
+        if not self._drift.is_open:
+            return False
+        stored, self._stored = self._stored, None
+        self.reset()
+        self._stored = stored
+        return True
+
     def observe(self, rows: Float, times: RowTimes, classes: Sequence[str] | None) -> list[Finding]:
         """Take rows in order, shape (n, columns), NaN = missing. `classes`: names by code, None for a number."""
         findings: list[Finding] = []
