@@ -74,7 +74,7 @@ class FeatureContribution(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         Meta(
             description="whether the statistic of the current window is at its threshold or beyond; false: only the "
-            "evidence of many blocks together says that it moved"
+            "evidence of all blocks together says that it moved"
         ),
     ] = True
     loss_association: Annotated[
@@ -297,7 +297,8 @@ class MetricSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, dict[str, float | None]], Meta(description="detector to statistic, threshold, level")
     ] = {}
     drift: Annotated[
-        dict[str, float | None], Meta(description="feature to drift statistic divided by its threshold")
+        dict[str, float | None],
+        Meta(description="feature to drift statistic divided by its threshold; null where nothing is known"),
     ] = {}
     data_quality: Annotated[
         dict[str, dict[str, float]], Meta(description="feature to rates: missing, wrong_type, out_of_range, unseen")

@@ -145,7 +145,7 @@ def _evidence(evidence: Evidence) -> list[str]:
         if part.before is not None and part.after is not None:
             text += f", {_figure(part.before)} before, {_figure(part.after)} now"
         if not part.beyond:
-            text += " (within its threshold; moved by the evidence of many blocks)"
+            text += " (not beyond yet; moved by the evidence of all blocks)"
         if part.tells_of_loss:
             text += f"; alone it would change the mean loss by {part.loss_association:+.2g} "
             text += f"({part.loss_association_low:+.2g} to {part.loss_association_high:+.2g})"

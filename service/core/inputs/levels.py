@@ -90,9 +90,9 @@ def summarise_drift(moved: Moved, evidence: Evidence) -> str:
     if moved.beyond:
         what = "moved away from the reference"
         what += f" ({moved.total} in all)" if moved.total > moved.beyond else ""
-        what += f", {moved.slight} more a little" if moved.slight else ""
+        what += f", {moved.slight} more by the evidence of all blocks alone" if moved.slight else ""
     else:
-        what = "moved a little away from the reference, within the threshold of one window but lastingly"
+        what = "moved away from the reference by the evidence of all blocks, the current window alone is not beyond yet"
     how = [clause for _, clause in moved.named] + [f"{one} and {other} look swapped" for one, other in moved.swapped]
     return f"{names}{more} {what}: {'; '.join(how)}{_costs(evidence)}"
 

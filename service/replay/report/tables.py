@@ -106,7 +106,7 @@ def _what(incident: Incident) -> str:
 def plain_summary(alert: Alert) -> str:
     """Give a summary without the model's name: the page has one part for each model."""
     _, found, text = alert.summary.partition(": ")
-    return text[:1].upper() + text[1:] if found and alert.summary.startswith("Model ") else alert.summary
+    return text if found and alert.summary.startswith("Model ") else alert.summary
 
 
 def triggers(model: ModelScore) -> str:
@@ -125,7 +125,9 @@ def triggers(model: ModelScore) -> str:
         for trigger in model.triggers[:MAX_ROWS]
     ]
     heads = ["time", "#event", "mode", "#labels", "#loss before", "#during", "#after", "ended"]
-    note = '<p class="soft">In a backtest nobody trains: a request is cancelled when its incident ends.</p>'
+    note = (
+        '<p class="soft">In a backtest nobody trains: a request times out, or is cancelled when its incident ends.</p>'
+    )
     return _table("Requests to train", heads, rows, len(model.triggers) - len(rows)) + (note if rows else "")
 
 

@@ -87,7 +87,7 @@ def test_evidence_marks_what_is_within_its_threshold_and_the_summary_counts_only
         for feature in first.features:
             assert feature.beyond == (feature.statistic >= feature.threshold)
         beyond = [feature.feature for feature in first.features if feature.beyond]
-        assert ("a little" in found.summary) == (len(beyond) < len(first.features))
+        assert ("evidence of all blocks" in found.summary) == (len(beyond) < len(first.features))
         assert found.summary.startswith(", ".join(beyond or [feature.feature for feature in first.features]))
         for evidence in known:
             assert evidence.statistic >= evidence.threshold
