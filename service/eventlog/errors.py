@@ -33,6 +33,11 @@ class OutcomeUnknownError(LogError):
 class RecordTooLargeError(LogError):
     """A record is larger than the carrier takes. Nothing of its transaction was written."""
 
+    def __init__(self, message: str, record: object = None) -> None:
+        super().__init__(message)
+        self.record = record
+        """The record, the very object that was to be written."""
+
 
 class OffsetOutOfRangeError(LogError):
     """A position lies before the first record that is kept, or behind the end."""

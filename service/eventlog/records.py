@@ -47,5 +47,6 @@ def refuse_too_large(records: Sequence[NewRecord], limits: Mapping[str, int]) ->
         limit = limits.get(record.topic, DEFAULT_MAX_MESSAGE_BYTES)
         if size > limit:
             raise RecordTooLargeError(
-                f"{record.topic}[{record.partition}]: a record of up to {size} bytes, where the limit is {limit}"
+                f"{record.topic}[{record.partition}]: a record of up to {size} bytes, where the limit is {limit}",
+                record,
             )

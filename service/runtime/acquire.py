@@ -142,7 +142,9 @@ async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkB
     stands = task.intake.taken
     if stands != cut.start:
         raise StateMismatchError(
-            f"cut {cut.number} of task {context.partition} starts at {cut.start}, the state at {stands}"
+            f"cut {cut.number} of task {context.partition} starts at {cut.start}, the state at {stands}: the "
+            "two internal topics are not of one piece (was one restored alone?); restore both, or run `tidegauge state "
+            "rebuild`"
         )
     task.judge(cut.verdicts)
     for end in cut.steps:

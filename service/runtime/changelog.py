@@ -229,7 +229,7 @@ async def read_cuts(
             return
         if cut.number != expected:
             why = "cuts were lost to retention" if cut.number > expected else "two services write to one steps topic"
-            raise CorruptStateError(f"{place}: expected cut {expected}, got {cut.number}: {why}")
+            raise CorruptStateError(f"{place}: expected cut {expected}, got {cut.number}: {why}{_REBUILD}")
         cuts.append(cut)
         expected += 1
 
@@ -254,17 +254,19 @@ async def orphaned_cut(log: Log, topics: TopicSettings, partition: int, token: b
 
 
 def _open(value: bytes, kind: str, version: int, where: str, layout: type[Plain]) -> Plain:
-    _, payload = decode_entry(value, kind, version, where)
     try:
+        _, payload = decode_entry(value, kind, version, where)
         return msgspec.convert(payload, layout)
-    except msgspec.ValidationError as error:
-        raise CorruptStateError(f"{where}: {error}") from error
+    except (CorruptStateError, msgspec.ValidationError) as error:
+        place = "" if isinstance(error, CorruptStateError) else f"{where}: "
+        raise CorruptStateError(f"{place}{error}{_REBUILD}") from error
 
 
 def _remedy(error: Exception) -> str:
-    if isinstance(error, NewerStateError):
-        return ""  # which says itself what to do
-    return ": run `tidegauge state rebuild` to make the state anew from the inputs, or the program that wrote it"
+    return "" if isinstance(error, NewerStateError) else _REBUILD  # the former says itself what to do
+
+
+_REBUILD = ": run `tidegauge state rebuild` to make the state anew from the inputs, or the program that wrote it"
 
 
 Keep = Callable[[int, bytes, bytes | None], None]

@@ -17,7 +17,7 @@ from service.core.failures import TIMER_PHASES, ModelError, Phase
 from service.core.intake import Positions, Role
 from service.core.quarantine import MAX_HELD, STRIKES
 from service.core.verdicts import Isolate, Quarantine, Verdict, reason
-from service.eventlog.errors import LogError
+from service.eventlog.errors import LogError, RecordTooLargeError
 from service.runtime.context import TaskContext
 
 log = structlog.get_logger(__name__)
@@ -100,7 +100,7 @@ def describe(error: Exception) -> Failure | None:
     """Say what failed; None where it was the surroundings, and not what the task was given."""
     named = error if isinstance(error, ModelError) else None
     root: BaseException = error if named is None else (named.__cause__ or named)
-    if isinstance(root, ENVIRONMENT):
+    if isinstance(root, ENVIRONMENT) and not isinstance(root, RecordTooLargeError):
         return None
     frames = traceback.extract_tb(root.__traceback__)
     place = "" if not frames else f"{_relative(frames[-1].filename)}:{frames[-1].lineno}"

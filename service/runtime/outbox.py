@@ -5,8 +5,18 @@ from collections.abc import Iterable
 from schemas.cloudevents import Message, to_message
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot, Output
 from service.core.failures import ModelError, Phase
+from service.eventlog.errors import RecordTooLargeError
 from service.eventlog.protocol import NewRecord
 from service.runtime.settings import RuntimeSettings, TopicSettings
+
+
+def _blamed(output: Output, error: Exception) -> Exception:
+    if isinstance(output, DeadLetter):  # the record's that it is about, and no model's
+        return error
+    phase: Phase = "tell" if isinstance(output, MetricSnapshot) else "encode"
+    blamed = ModelError(output.model_id, phase, error)
+    blamed.__cause__ = error
+    return blamed
 
 
 class Outbox:
@@ -23,6 +33,8 @@ class Outbox:
             DeadLetter: topics.dead_letters,
         }
         self._records: list[NewRecord] = []
+        self._sources: list[Output] = []
+        """What each record tells, to know whom to blame for it."""
         self.size_bytes = 0
         self.urgent = False
         """Whether an alert or a trigger waits."""
@@ -33,6 +45,7 @@ class Outbox:
             message = self._message(output)
             topic = self._topics[type(output)]
             self._records.append(NewRecord(topic, self._partition, message.key, message.value, message.headers))
+            self._sources.append(output)
             self.size_bytes += len(message.value)
             self.urgent = self.urgent or isinstance(output, Alert | FineTuneTrigger)
 
@@ -40,10 +53,14 @@ class Outbox:
         try:
             return to_message(output, source=self._source, mode=self._mode)
         except Exception as error:
-            if isinstance(output, DeadLetter):
-                raise
-            phase: Phase = "tell" if isinstance(output, MetricSnapshot) else "encode"
-            raise ModelError(output.model_id, phase, error) from error
+            raise _blamed(output, error) from error
+
+    def blamed(self, error: RecordTooLargeError) -> Exception | None:
+        """Say of an output that the log takes no record of its size whose it is; None where it is none of these."""
+        for record, output in zip(self._records, self._sources, strict=True):
+            if record is error.record:
+                return _blamed(output, error)
+        return None
 
     def peek(self) -> list[NewRecord]:
         """Give what waits, in order."""
@@ -52,5 +69,6 @@ class Outbox:
     def clear(self) -> None:
         """Forget what a commit has taken."""
         self._records.clear()
+        self._sources.clear()
         self.size_bytes = 0
         self.urgent = False

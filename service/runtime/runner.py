@@ -12,6 +12,7 @@ from service.core.failures import ModelError
 from service.core.intake import Intake, Positions, Role
 from service.core.overview import overview
 from service.core.verdicts import Verdict
+from service.eventlog.errors import RecordTooLargeError
 from service.runtime.acquire import Acquired, acquire, state_records
 from service.runtime.changelog import cut_record
 from service.runtime.context import TaskContext
@@ -90,6 +91,7 @@ class _Work:
         self._context = context
         self._isolation = isolation
         self._repeated = acquired.repeated > 0
+        self._last_attempt: Attempt | None = None
         self._settings = context.settings
         self._inputs = context.inputs
         self._writer = acquired.writer
@@ -161,10 +163,17 @@ class _Work:
         except Exception as error:
             raise StepError(error, attempt(self._task.intake)) from error
         if result is not None:
+            self._last_attempt = attempt(self._task.intake)
             self._context.stats.stepped(result, self._task.watermark_ms, took_s)
         for role, partition in self._inputs.items():
             self._context.stats.behind(role, self._reader.lag(partition) + self._task.intake.buffered(role)[0])
         return None if result is None else took_s
+
+    def _attempted(self) -> Attempt:
+        """Say what was done since the last commit, of which something cannot be written."""
+        last, start = self._last_attempt, self._ledger.start
+        held = len(self._task.quarantine.held)
+        return last if last is not None and last.start == start else Attempt(start, 0, None, held=held)
 
     def _before(self) -> Callable[[Intake], Attempt]:
         """Note how things stand before a step; what that gives says, after its failure, what was attempted."""
@@ -219,10 +228,15 @@ class _Work:
             try:
                 records.extend(await state_records(context, self._task, cut.number, cut.end, self._marks))
             except ModelError as error:
-                attempt = Attempt(ledger.start, ledger.records, None, held=len(self._task.quarantine.held))
-                raise StepError(error, attempt) from error
+                raise StepError(error, self._attempted()) from error
         # C4 all or nothing.
-        await context.bounded(self._writer.commit(records))
+        try:
+            await context.bounded(self._writer.commit(records))
+        except RecordTooLargeError as error:
+            blamed = ledger.outbox.blamed(error)
+            if blamed is None:
+                raise
+            raise StepError(blamed, self._attempted()) from error
         # C5 only now is it done.
         ledger.outbox.clear()
         ledger.committed(cut, self._clock(), snapshot=snapshot)

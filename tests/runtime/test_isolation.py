@@ -165,6 +165,22 @@ def test_an_output_that_cannot_be_written_costs_its_model(
     assert len(isolated) == (0 if kind is MetricSnapshot else 2)
 
 
+def test_an_output_that_the_log_finds_too_large_costs_its_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def write(output: Output, **options: str) -> cloudevents.Message:
+        message = cloudevents.to_message(output, **options)  # type: ignore[arg-type]
+        huge = isinstance(output, MetricSnapshot) and output.model_id == "m1"
+        return message._replace(value=message.value + b" " * 2_000_000) if huge else message
+
+    expected = healthy()
+    monkeypatch.setattr(outbox, "to_message", write)
+    outputs, stats, quarantined = live(SOURCE, tmp_path)
+    assert quarantined == 1
+    assert "RecordTooLargeError" in (stats.last_error or "")
+    assert of_others(outputs, "m1") == of_others(expected, "m1")
+
+
 @pytest.mark.parametrize("lives", [1, 2])
 def test_a_model_whose_state_cannot_be_written_is_in_quarantine(lives: int, monkeypatch: pytest.MonkeyPatch) -> None:
     original = ModelMonitor.snapshot
