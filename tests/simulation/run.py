@@ -90,7 +90,7 @@ def sound(scenario: Scenario, evidence: Evidence) -> list[Output]:
     config = scenario.config
     task = Task(config.core, TaskTopics(*config.topics.inputs, evidence.partition), Positions(0, 0, 0))
     cuts = [read_cut(value)._replace(verdicts=()) for value in evidence.cuts]
-    return replay(task, cuts, evidence.inputs)
+    return replay(task, cuts, evidence.inputs, Placement(evidence.partition, evidence.partitions))
 
 
 def undisturbed(scenario: Scenario, evidence: Evidence) -> list[Output]:
