@@ -45,8 +45,7 @@ Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 ClassName = Annotated[str, Meta(max_length=MAX_CLASS_CHARS)]
 WholeNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Scalar = WholeNumber | float | ClassName | bool
-"""A prediction or a label: a number (regression, or a class), a class name, or a boolean. Whole numbers are told apart
-from others (1 from 1.0): a model whose first prediction is whole and has no score is taken for a classifier."""
+"""A prediction or a label: a number (regression, or a class), a class name, or a boolean. Whole numbers stay exact."""
 FeatureValue = float | str | bool | None
 Vector = Annotated[list[float | None], Meta(max_length=MAX_DIMENSION)]
 """An embedding. Null stands for a number that is not finite: such a vector is counted and not watched."""

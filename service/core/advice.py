@@ -13,6 +13,8 @@ from service.core.findings import Finding
 LIMIT_SUBJECT = "max_incidents"
 """Subject of the operational incident that says: causes are no longer tracked, the bound of incidents is reached."""
 MODELS_SUBJECT = "max_models"
+PROBLEM_SUBJECT = "problem"
+"""Subject of the operational incident that says: a model does not look like what it is watched as."""
 SCORE_SUBJECT = "score_class"
 """Subject of the operational incident that says: scores speak of another class than they are read as."""
 UNPREDICTED_SUBJECT = "max_unpredicted_models"
@@ -60,6 +62,7 @@ _OPERATIONAL_ALERTNAMES: dict[str, str] = {
     NO_FEATURES_SUBJECT: "ModelColumnsAreNoFeatures",
     QUARANTINE_SUBJECT: "ModelQuarantined",
     REPEATED_SUBJECT: "ModelPredictionsRepeated",
+    PROBLEM_SUBJECT: "ModelProblemMisread",
     SCORE_SUBJECT: "ModelScoresMisread",
     **dict.fromkeys(STRAY_SUBJECTS.values(), "ModelRecordsMisplaced"),
 }
@@ -312,6 +315,10 @@ _FIXED: dict[str, str] = {
         "Labels of models without a prediction wait for one, and have taken all the room there is; those of further "
         "models are dead letters (too_many) until their first prediction. Models with predictions are not touched. "
         "Find out who sends labels of models that do not exist, or whose predictions go to another partition."
+    ),
+    PROBLEM_SUBJECT: (
+        "Say what it is with problem in the model's profile (binary, multiclass or regression; performance.max_classes "
+        "for more than a hundred classes) and rebuild its state. If it is right as it is, mute this alert."
     ),
     SCORE_SUBJECT: (
         "AUC, average precision, log loss, Brier score and the estimates are wrong as long as scores are read so. Say "

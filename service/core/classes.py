@@ -20,8 +20,9 @@ def class_name(value: Scalar) -> str:
     """
     if isinstance(value, str):
         return value
-    number = float(value)
-    return str(int(number)) if number.is_integer() else repr(number)
+    if isinstance(value, int):
+        return str(int(value))
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 class ClassTable(dict[Scalar, float]):

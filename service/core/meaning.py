@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 from schemas.outputs import Evidence
-from service.core.advice import SCORE_SUBJECT
+from service.core.advice import PROBLEM_SUBJECT, SCORE_SUBJECT
 from service.core.columns import Int
 from service.core.findings import Finding, Level
 from service.core.metrics import (
     ANSWER,
     UNDECIDED,
+    OutcomeWindow,
     PerformanceEstimate,
     ResolvedProblem,
     ScoreReading,
@@ -17,7 +18,12 @@ from service.core.metrics import (
     shown_by_answers,
 )
 from service.core.metrics.scores import MANY, Shown
+from service.core.misfit import Misfit, misfit_of
 from service.core.roster import Model
+from service.core.settings import WindowSettings
+
+_LATEST = 500
+"""Outcomes by which is judged whether the problem fits."""
 
 
 class MeaningState(TypedDict):
@@ -46,8 +52,10 @@ class Meaning:
         self._decided = None
         self._told.clear()
 
-    def problem(self, sequence: int, *, regression: bool) -> ResolvedProblem:
-        """Say which problem the model solves."""
+    def problem(self, sequence: int, *, regression: bool) -> ResolvedProblem | None:
+        """Say which problem the model solves; None while its first events do not tell."""
+        if self._model.decided_at >= sequence:
+            return None
         return "regression" if regression else self._model.classification(len(self._names(sequence)))
 
     def reading(self, estimate: PerformanceEstimate, sequence: int) -> ScoreReading:
@@ -87,14 +95,21 @@ class Meaning:
         }
 
     def judge(
-        self, estimate: PerformanceEstimate, sequence: int, now_ms: int, *, regression: bool
+        self, window: OutcomeWindow, estimate: PerformanceEstimate, sequence: int, now_ms: int, *, regression: bool
     ) -> Iterator[Finding]:
         """Tell, once each until a reset, what in the data contradicts what it is taken to mean."""
-        if self.problem(sequence, regression=regression) == "binary" and SCORE_SUBJECT not in self._told:
+        problem = self.problem(sequence, regression=regression)
+        if problem == "binary" and SCORE_SUBJECT not in self._told:
             finding = self._scores_misread(estimate, sequence, now_ms)
             if finding is not None:
                 self._told.add(SCORE_SUBJECT)
                 yield finding
+        if problem is not None and PROBLEM_SUBJECT not in self._told and window.total >= MANY:
+            latest = window.select(WindowSettings(last=_LATEST), now_ms)
+            misfit = misfit_of(problem, latest.predicted, latest.actual, self._names(sequence))
+            if misfit is not None:
+                self._told.add(PROBLEM_SUBJECT)
+                yield _unfit(problem, misfit, sequence, now_ms)
 
     def _scores_misread(self, estimate: PerformanceEstimate, sequence: int, now_ms: int) -> Finding | None:
         reading, answers = self.reading(estimate, sequence), estimate.scores_by_answer()
@@ -157,6 +172,26 @@ def _misread(reading: ScoreReading, shown: ScoreReading, count: int, sequence: i
         evidence=(evidence,),
         summary=f"scores are read as the probability of {_named(reading.speaks_of)} ({reading.reason}), and the latest "
         f"answers show {_named(shown.speaks_of)}: {shown.reason}",
+    )
+
+
+def _unfit(problem: ResolvedProblem, misfit: Misfit, sequence: int, now_ms: int) -> Finding:
+    evidence = Evidence(
+        detector="problem",
+        subject=PROBLEM_SUBJECT,
+        statistic=misfit.statistic,
+        threshold=misfit.threshold,
+        sample_count=misfit.outcomes,
+    )
+    kind = "regression" if problem == "regression" else "classification"
+    return Finding(
+        sequence=sequence,
+        time_ms=now_ms,
+        kind="operational",
+        subject=PROBLEM_SUBJECT,
+        level=Level.DRIFT,
+        evidence=(evidence,),
+        summary=f"it is watched as a {kind}, and {misfit.words}",
     )
 
 

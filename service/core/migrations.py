@@ -45,16 +45,26 @@ def with_outcome_time(monitors: Any) -> Any:
 
 
 def with_models_described(task: Any) -> Any:
-    """Let fields of a model have names; nobody has said yet of which class its scores speak."""
+    """Let fields of a model have names; nobody has said yet of which class its scores speak.
+
+    What its first value told of its problem holds.
+    """
     names = ("model_id", "problem", "classes", "overflowed", "segments")
-    unsaid = {"scores": {"said": None, "style": None}}
-    task["roster"]["models"] = [dict(zip(names, model, strict=True)) | unsaid for model in task["roster"]["models"]]
+    models = [dict(zip(names, model, strict=True)) for model in task["roster"]["models"]]
+    for model in models:
+        undecided = model["problem"] == "auto" and not model["classes"]
+        model |= {
+            "scores": {"said": None, "style": None},
+            "undecided": {"answers": 0, "ends": (0, 0)} if undecided else None,
+            "coded": None,
+        }
+    task["roster"]["models"] = models
     return task
 
 
 def with_meaning(version: Any) -> Any:
     """Of which class scores speak is found out from the answers that are kept."""
-    return version | {"meaning": {"decided": None, "told": []}}
+    return version | {"meaning": {"decided": None, "told": []}, "held": {"answers": b"", "outcomes": b""}}
 
 
 def with_loss_course(payload: Any) -> Any:

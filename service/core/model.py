@@ -7,25 +7,25 @@ from typing import Any, TypedDict
 import numpy as np
 
 from schemas.events import AcceptReference, FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
-from schemas.outputs import OffsetRange
 from service.core.alerting import AlertPolicy, Transition
-from service.core.columns import Float, Int
-from service.core.dead_letters import from_event
+from service.core.columns import Int
 from service.core.effects import Caused
 from service.core.findings import ALL, Finding
-from service.core.finetuning import Decision, FineTunePolicy, LossSample, Refusal, TrainingWindow
+from service.core.finetuning import Decision, FineTunePolicy, Refusal, sample_of
 from service.core.finetuning.lifecycle import Moment
+from service.core.held import Released
 from service.core.inputs.versions import require_version
-from service.core.intake import Role
 from service.core.label_flow import Unmet
 from service.core.layout import inside
 from service.core.loss_feed import NEVER, LossFeed
 from service.core.prepare import ControlRow, TaskTopics
+from service.core.refused import refused
 from service.core.repeated_ids import Repeated
 from service.core.roster import Model
 from service.core.supply import Supply, SupplyState
+from service.core.training import training_window
 from service.core.version import VersionMonitor
-from service.core.version_batch import VersionBatch
+from service.core.version_batch import VersionBatch, cut_at
 from service.core.version_state import VersionState
 
 _VERSION = 1
@@ -90,26 +90,73 @@ class ModelMonitor:
         version = self.versions.get(model_version) or self.version(model_version, batch.first_sequence)
         out: list[Caused] = []
         self._wake(model_version, batch)
-        findings: list[Finding] = []
-        if batch.outcomes is not None:
-            version.note_outcomes(batch.outcomes)
         if batch.predictions is not None:
-            findings += version.observe_predictions(batch.predictions)
             self.supply.note_predictions(batch.predictions, batch.first_id)
         if batch.outcomes is not None:
-            findings += version.observe_labels(batch.outcomes)
             self.supply.note_outcomes(batch.outcomes)
+        decided_at = self._model.decided_at
+        if decided_at <= batch.first_sequence:
+            self._observe(version, batch, out)
+        elif decided_at > batch.last_sequence:
+            self._set_aside(version, batch, out)
+        else:
+            before, after = batch.cut(decided_at)
+            self._set_aside(version, before, out)
+            self._observe(version, after, out)
+        return out
+
+    def _set_aside(self, version: VersionMonitor, batch: VersionBatch, out: list[Caused]) -> None:
+        """Take records of a model that may still be a classification or a regression."""
+        findings = [] if batch.predictions is None else version.observe_predictions(batch.predictions, None)
+        if batch.predictions is not None:
+            version.held.add_answers(batch.predictions)
+        if batch.outcomes is not None:
+            version.delays.add(batch.outcomes)
+            version.held.add_outcomes(batch.outcomes)
+        if batch.corrections is not None:
+            version.held.correct(batch.corrections)
+        for finding in findings:
+            self._advance(version, finding, out)
+
+    def _observe(self, version: VersionMonitor, batch: VersionBatch, out: list[Caused]) -> None:
+        """Take records of a model of which it is known what it is, and before them what was set aside."""
+        if self._model.coded is not None:
+            batch = batch.read_by(self._model.coded)
+        if batch.outcomes is not None:
+            version.delays.add(batch.outcomes)
+        released = Released(batch.predictions, batch.outcomes)
+        if version.held:
+            released = version.held.release(batch.first_sequence, self._model.coded).before(released)
+        self._take(version, released, batch, out)
+
+    def release_held(self, sequence: int, out: list[Caused]) -> None:
+        """Take what was set aside, at a timer or a command, if it is known what it is."""
+        if self._model.decided_at < sequence:
+            for version in self.versions.values():
+                if version.held:
+                    self._take(version, version.held.release(sequence, self._model.coded), VersionBatch(), out)
+
+    def _take(self, version: VersionMonitor, released: Released, batch: VersionBatch, out: list[Caused]) -> None:
+        answers, outcomes = released
+        findings: list[Finding] = []
+        if outcomes is not None:
+            version.note_outcomes(outcomes)
+        if batch.predictions is not None:
+            findings += version.observe_predictions(batch.predictions, answers)
+        elif answers is not None:
+            findings += version.observe_answers(answers)
+        if outcomes is not None:
+            findings += version.observe_labels(outcomes)
         if len(findings) > 1:
             findings.sort(key=lambda finding: finding.sequence)
         waiting = deque(findings)
-        for outcomes, correction in batch.in_order():
-            if outcomes is not None:
-                self._run(version, version.feed(outcomes), waiting, out)
+        for part, correction in cut_at(outcomes, batch.corrections):
+            if part is not None:
+                self._run(version, version.feed(part), waiting, out)
             if correction is not None:
                 version.correct(correction)
         for finding in waiting:
             self._advance(version, finding, out)
-        return out
 
     def _wake(self, model_version: str, batch: VersionBatch) -> None:
         self._active.add(model_version)
@@ -192,41 +239,13 @@ class ModelMonitor:
     def _reached(self, version: VersionMonitor, at: Moment, out: list[Caused]) -> None:
         labels, verification = self.fine_tune.label_target(), self.fine_tune.verification_target()
         if labels is not None:
-            window = self._training_window(version, labels.change_outcome, at)
+            window = training_window(version, labels.change_outcome, at, self._topics)
             self._decided(self.fine_tune.labels_reached(at, window), at, out)
         elif verification is not None:
             first = version.window.losses(0, verification.outcome_number)
             # A version may have had more outcomes than are kept before anybody said that it is the new one.
-            after = _sample(first if len(first) else version.window.losses(0, version.window.total))
+            after = sample_of(first if len(first) else version.window.losses(0, version.window.total))
             self._decided(self.fine_tune.verification(at, after), at, out)
-
-    def _training_window(self, version: VersionMonitor, change: int, at: Moment) -> TrainingWindow:
-        since = version.window.since(change)
-        changed = version.window.changed_at(since.first_number)
-        predictions = since.prediction_offsets
-        if predictions is not None and changed is not None:
-            # Late labels of predictions from before the change are no reason to train on these.
-            predictions = (min(max(predictions[0], changed.offset), predictions[1]), predictions[1])
-        ranges = []
-        for role, offsets in ((Role.PREDICTIONS, predictions), (Role.LABELS, since.label_offsets)):
-            if offsets is not None:
-                ranges.append(
-                    OffsetRange(
-                        topic=self._topics.of(role),
-                        partition=self._topics.partition,
-                        start_offset=offsets[0],
-                        end_offset=offsets[1] + 1,
-                    )
-                )
-        return TrainingWindow(
-            ranges=tuple(ranges),
-            start_ms=None if changed is None else changed.time_ms,
-            end_ms=at.time_ms,
-            labels=since.outcomes,
-            coverage=version.coverage(at.sequence),
-            before=_sample(version.window.losses(0, change)),
-            during=_sample(version.window.losses(change, version.window.total)),
-        )
 
     # ------------------------------------------------------------------------------------------- timers
 
@@ -239,6 +258,7 @@ class ModelMonitor:
         """Let everything that is due take effect."""
         out: list[Caused] = []
         at = Moment(sequence, now_ms)
+        self.release_held(sequence, out)
         self._publish(self.alerts.tick(now_ms), at, out)
         self._decided(self.fine_tune.tick(at), at, out)
         for finding in self.supply.check(now_ms, sequence):
@@ -284,6 +304,7 @@ class ModelMonitor:
         """Take a status report or a command."""
         out: list[Caused] = []
         event, at = row.event, Moment(row.sequence, row.watermark_ms)
+        self.release_held(row.sequence, out)
         if isinstance(event, FineTuneStatus):
             decision = self.fine_tune.status(at, event)
             self._decided(decision, at, out)
@@ -314,7 +335,7 @@ class ModelMonitor:
             return
         target = self.fine_tune.label_target()
         change = 0 if target is None else target.change_outcome
-        window = self._training_window(serving, change, at)
+        window = training_window(serving, change, at, self._topics)
         decision = self.fine_tune.request(at, event, serving.model_version, window)
         self._decided(decision, at, out)
         self._refuse(decision.refusal, row, out)
@@ -335,18 +356,7 @@ class ModelMonitor:
 
     def _refuse(self, refusal: Refusal | None, row: ControlRow, out: list[Caused]) -> None:
         if refusal is not None:
-            topic, partition = self._topics.control, self._topics.partition
-            letter = from_event(
-                refusal.reason,
-                refusal.message,
-                refusal.path,
-                topic,
-                partition,
-                row.offset,
-                row.event.event_time_ms,
-                row.event.model_id,
-            )
-            out.append(Caused(row.sequence, letter))
+            out.append(Caused(row.sequence, refused(refusal, row, self._topics)))
 
     # -------------------------------------------------------------------------------------------- state
 
@@ -382,10 +392,3 @@ class ModelMonitor:
         self._active = set(state["active"])
         self._serving = state["serving"]
         self._served = [] if self._serving is None else [(-1, self._serving)]
-
-
-def _sample(losses: Float) -> LossSample:
-    if not len(losses):
-        return LossSample(count=0, mean=0.0, variance=0.0)
-    variance = float(np.var(losses, ddof=1)) if len(losses) > 1 else 0.0
-    return LossSample(count=len(losses), mean=float(np.mean(losses)), variance=variance)

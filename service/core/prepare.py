@@ -4,13 +4,12 @@ Whatever is met for the first time (a model, a version, a class) is registered i
 are the same wherever batches were cut. That is the slow path; all else is whole columns.
 """
 
-from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from schemas.events import Control, Label, Prediction, Scalar
-from service.core.classes import UNSEEN, class_name
+from schemas.events import Control, Label, Prediction
+from service.core.classes import class_name
 from service.core.columns import Bool, Cells, Float, Int
 from service.core.dead_letters import UseReason, from_event, from_rejected
 from service.core.decode import Rejected
@@ -20,7 +19,8 @@ from service.core.join import hash_keys
 from service.core.join.keys import Keys
 from service.core.metrics import positive_class
 from service.core.metrics.confidence import confidence_cells
-from service.core.roster import Model, Roster, VersionKey
+from service.core.registering import Rows, codes_of
+from service.core.roster import Roster, VersionKey
 
 
 class TaskTopics(NamedTuple):
@@ -94,7 +94,7 @@ class Prepared(NamedTuple):
 def prepare(merged: Merged, sequence: Int, watermark_ms: Int, roster: Roster, topics: TaskTopics) -> Prepared:
     """Turn merged records into columns. `sequence` and `watermark_ms`: of each record, in merged order."""
     dead: list[Caused] = []
-    rows: dict[Role, _Rows] = {}
+    rows: dict[Role, Rows] = {}
     for role in Role:
         at = np.flatnonzero(merged.roles == role)
         rows[role] = _usable(role, merged.lanes[role], sequence[at], watermark_ms[at], topics, dead)
@@ -102,7 +102,7 @@ def prepare(merged: Merged, sequence: Int, watermark_ms: Int, roster: Roster, to
     prediction_places, label_places = _places(predictions, labels, roster)
     predictions, prediction_places = _watched(predictions, prediction_places, Role.PREDICTIONS, topics, dead)
     labels, label_places = _watched(labels, label_places, Role.LABELS, topics, dead)
-    values, truths = _codes(predictions, prediction_places, labels, label_places, roster)
+    values, truths = codes_of(predictions, prediction_places, labels, label_places, roster)
     error = np.fromiter((event.error for event in predictions.events), np.bool_, len(predictions.events))
     values[error] = np.nan
     fits = error | ~np.isnan(values)
@@ -120,7 +120,7 @@ def prepare(merged: Merged, sequence: Int, watermark_ms: Int, roster: Roster, to
     )
 
 
-def _prediction_batch(rows: "_Rows", places: Int, values: Float, error: Bool, roster: Roster) -> PredictionBatch:
+def _prediction_batch(rows: Rows, places: Int, values: Float, error: Bool, roster: Roster) -> PredictionBatch:
     events: list[Prediction] = rows.events
     # None becomes NaN on the way into a float column.
     score: Float = np.array([event.score for event in events], dtype=np.float64)
@@ -180,27 +180,13 @@ def _state(events: list[Prediction], places: Int, values: Float, stated: Float, 
             stated[row] = next(given, 0.0)
 
 
-def _control_rows(rows: "_Rows") -> list[ControlRow]:
+def _control_rows(rows: Rows) -> list[ControlRow]:
     columns = (rows.sequence.tolist(), rows.watermark_ms.tolist(), rows.offset.tolist(), rows.events)
     return [ControlRow(*row) for row in zip(*columns, strict=True)]
 
 
-class _Rows(NamedTuple):
-    events: list[Any]
-    sequence: Int
-    watermark_ms: Int
-    time_ms: Int
-    offset: Int
-
-    def where(self, mask: Bool) -> "_Rows":
-        if mask.all():
-            return self
-        events = [self.events[row] for row in np.flatnonzero(mask).tolist()]
-        return _Rows(events, self.sequence[mask], self.watermark_ms[mask], self.time_ms[mask], self.offset[mask])
-
-
-def _usable(role: Role, lane: Lane, sequence: Int, watermark_ms: Int, topics: TaskTopics, dead: list[Caused]) -> _Rows:
-    rows = _Rows(lane.events, sequence, watermark_ms, lane.times_ms, lane.offsets)
+def _usable(role: Role, lane: Lane, sequence: Int, watermark_ms: Int, topics: TaskTopics, dead: list[Caused]) -> Rows:
+    rows = Rows(lane.events, sequence, watermark_ms, lane.times_ms, lane.offsets)
     rejected = lane.times_ms < 0
     for row in np.flatnonzero(rejected).tolist():
         reason: Rejected = lane.events[row]
@@ -220,7 +206,7 @@ def _keys(events: list[Any]) -> Keys:
     )
 
 
-def _places(predictions: _Rows, labels: _Rows, roster: Roster) -> tuple[Int, Int]:
+def _places(predictions: Rows, labels: Rows, roster: Roster) -> tuple[Int, Int]:
     versions = roster.version_places(predictions.events)
     models = roster.model_places(labels.events)
     new = [
@@ -249,7 +235,7 @@ _TOO_MANY: Final = {
 }
 
 
-def _watched(rows: _Rows, places: Int, role: Role, topics: TaskTopics, dead: list[Caused]) -> tuple[_Rows, Int]:
+def _watched(rows: Rows, places: Int, role: Role, topics: TaskTopics, dead: list[Caused]) -> tuple[Rows, Int]:
     watched = places >= 0
     if watched.all():
         return rows, places
@@ -259,8 +245,8 @@ def _watched(rows: _Rows, places: Int, role: Role, topics: TaskTopics, dead: lis
 
 
 def _numeric(
-    rows: _Rows, places: Int, values: Float, fits: Bool, role: Role, topics: TaskTopics, dead: list[Caused]
-) -> tuple[_Rows, Int, Float]:
+    rows: Rows, places: Int, values: Float, fits: Bool, role: Role, topics: TaskTopics, dead: list[Caused]
+) -> tuple[Rows, Int, Float]:
     if fits.all():
         return rows, places, values
     path = "$.prediction" if role is Role.PREDICTIONS else "$.label"
@@ -276,7 +262,7 @@ def _numeric(
 
 
 def _bury(
-    rows: _Rows, mask: Bool, role: Role, topics: TaskTopics, dead: list[Caused], why: tuple[UseReason, str, str]
+    rows: Rows, mask: Bool, role: Role, topics: TaskTopics, dead: list[Caused], why: tuple[UseReason, str, str]
 ) -> None:
     for row in np.flatnonzero(mask).tolist():
         letter = from_event(
@@ -289,104 +275,3 @@ def _bury(
             prediction_id=rows.events[row].prediction_id,
         )
         dead.append(Caused(int(rows.sequence[row]), letter))
-
-
-def _codes(predictions: _Rows, places: Int, labels: _Rows, label_places: Int, roster: Roster) -> tuple[Float, Float]:
-    prediction_models = [roster.model_of(place) for place in _distinct(places)]
-    by_version = dict(zip(_distinct(places), prediction_models, strict=True))
-    models = [by_version[place] for place in places.tolist()]
-    label_models = [roster.models[place] for place in label_places.tolist()]
-    raw: list[Scalar] = [event.prediction for event in predictions.events]
-    truths: list[Scalar] = [event.label for event in labels.events]
-    values = _look_up(models, raw)
-    codes = _look_up(label_models, truths)
-    _register(predictions, models, raw, values, labels, label_models, truths, codes)
-    return values, codes
-
-
-def _distinct(places: Int) -> list[int]:
-    distinct: list[int] = np.unique(places).tolist()
-    return distinct
-
-
-def _look_up(models: list[Model], raw: list[Scalar]) -> Float:
-    return np.fromiter((model.table[value] for model, value in zip(models, raw, strict=True)), np.float64, len(raw))
-
-
-def _register(
-    predictions: _Rows,
-    prediction_models: list[Model],
-    raw: list[Scalar],
-    values: Float,
-    labels: _Rows,
-    label_models: list[Model],
-    truths: list[Scalar],
-    codes: Float,
-) -> None:
-    values_met = [
-        _Met(int(predictions.sequence[row]), prediction_models[row], raw[row], values, row, predictions.events[row])
-        for row in np.flatnonzero(values == UNSEEN).tolist()
-        if raw[row] is not None
-    ]
-    values_met += [
-        _Met(int(labels.sequence[row]), label_models[row], truths[row], codes, row, None)
-        for row in np.flatnonzero(codes == UNSEEN).tolist()
-    ]
-    names_met = [*_names_met(predictions, prediction_models), *_classes_said(predictions, prediction_models)]
-    for met in values_met:
-        met.model.table.begin_step()
-    # A prediction's own answer comes before the other classes that it names: the sort is stable.
-    met_first: list[_Met | _Named] = [*values_met, *names_met]
-    for first in sorted(met_first, key=lambda first: first.sequence):
-        first.register()
-
-
-class _Met(NamedTuple):
-    """A value that has no code yet, and where its code is wanted."""
-
-    sequence: int
-    model: Model
-    value: Scalar
-    column: Float
-    row: int
-    event: Prediction | None
-
-    def register(self) -> None:
-        scored = self.event is not None and (self.event.score is not None or self.event.probabilities is not None)
-        self.model.decide(self.value, self.sequence, scored=scored)
-        table = self.model.table
-        code = table[self.value]
-        self.column[self.row] = table.register(self.value, self.sequence) if code == UNSEEN else code
-
-
-class _Named(NamedTuple):
-    """Classes that a prediction names, of which some have no code yet."""
-
-    sequence: int
-    model: Model
-    names: Collection[str]
-
-    def register(self) -> None:
-        for name in self.names:
-            self.model.table.learn(name, self.sequence)
-
-
-def _names_met(predictions: _Rows, models: list[Model]) -> list[_Named]:
-    """Find the predictions whose probabilities name a class that was never an answer or a label.
-
-    Its code must be known before the probabilities are stored: a label of that class may come later.
-    """
-    return [
-        _Named(int(predictions.sequence[row]), models[row], event.probabilities)
-        for row, event in enumerate(predictions.events)
-        if event.probabilities is not None and not event.probabilities.keys() <= models[row].table.keys()
-    ]
-
-
-def _classes_said(predictions: _Rows, models: list[Model]) -> list[_Named]:
-    """Find the predictions whose score speaks of a class that was never an answer or a label."""
-    return [
-        _Named(int(predictions.sequence[row]), models[row], (class_name(event.score_class),))
-        for row, event in enumerate(predictions.events)
-        if event.score_class is not None and event.score_class not in models[row].table
-    ]

@@ -3,8 +3,9 @@
 from typing import NamedTuple, TypedDict
 
 from schemas.events import Label, Prediction, Scalar
-from service.core.classes import ClassTable, NumberTable
+from service.core.classes import UNSEEN, ClassTable, NumberTable, class_name
 from service.core.metrics.catalogue import ResolvedProblem
+from service.core.problem import MOST_CLASSES, NEVER, Coded, CodedState, Finder, FinderState
 from service.core.said import SaidScores, SaidScoresState
 from service.core.segments import SegmentTable, SegmentTableState
 from service.core.settings import CoreSettings, JoinSettings, ModelProfile, Problem
@@ -30,17 +31,23 @@ class Model:
         """How long its predictions wait for a label."""
         self.profile = profile
         self.problem = problem
-        """binary, multiclass or regression; auto until the first value tells."""
+        """binary, multiclass or regression; auto until the first events tell, and where they tell of classes."""
         # A stored reference holds class codes: they must mean here what they meant where it was made.
-        self.table = self._make_table(list((profile.reference.data or {}).get("classes", [])), 0)
-        self._regression_since = -1
-        """Number of the record that told that it is a regression, if one did."""
+        reference = profile.reference.data or {}
+        if problem == "auto" and reference.get("predictions") and not reference.get("classes"):
+            self.problem = "regression"
+        self.decided_at = -1 if self.problem != "auto" or reference.get("classes") else NEVER
+        """Number of the record that told whether it is a regression; -1: known before, NEVER: not known yet."""
+        self.coded: Coded | None = None
+        """What codes stand for that were given before it was known to be a regression."""
+        self._finder = Finder()
+        self.table = self._make_table(list(reference.get("classes", [])), 0)
         self.segments = SegmentTable(profile.segments, profile.max_segment_values)
         self.scores = SaidScores(profile.positive_label)
 
     def is_regression_before(self, sequence: int) -> bool:
         """Whether it was known to be a regression before the record with this number."""
-        return self.problem == "regression" and self._regression_since < sequence
+        return self.problem == "regression" and self.decided_at < sequence
 
     def classification(self, classes: int) -> ResolvedProblem:
         """Say which kind of classification it is, with so many classes."""
@@ -48,14 +55,42 @@ class Model:
             return self.problem
         return "binary" if classes <= 2 else "multiclass"
 
-    def decide(self, value: Scalar, sequence: int, *, scored: bool) -> None:
-        """Tell the problem by a first value: text, boolean, whole number, or anything with a score is a class."""
-        if self.problem == "auto" and isinstance(value, float) and not scored and not self.table.names:
-            self.problem = "regression"
-            self._regression_since = sequence
-            self.table = self._make_table([], 0)
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it may still be a classification or a regression."""
+        return self.decided_at == NEVER
 
-    def snapshot(self) -> "ModelState":
+    def register(self, value: Scalar, sequence: int, offset: int, *, is_label: bool, scored: bool) -> float:
+        """Give the code of a value (a regression: the number), making one for a class that is new.
+
+        `sequence` and `offset`: of the record that holds it; must not fall.
+        """
+        if self.is_undecided:
+            self._consider(value, sequence, offset, is_label=is_label, scored=scored)
+        code = self.table[value]
+        return self.table.register(value, sequence) if code == UNSEEN else code
+
+    def _consider(self, value: Scalar, sequence: int, offset: int, *, is_label: bool, scored: bool) -> None:
+        names = self.table.names
+        distinct = len(names) + (class_name(value) not in names)
+        found = self._finder.take(value, distinct, offset, is_label=is_label, scored=scored)
+        if found is not None:
+            self.settle(sequence, regression=found == "regression")
+
+    def settle(self, sequence: int, *, regression: bool) -> None:
+        """Say what the problem is, at the record with this number."""
+        self.decided_at = sequence
+        if isinstance(self.table, NumberTable):
+            return
+        if not regression:
+            self.table.max_classes = max(self.profile.performance.max_classes, len(self.table.names))
+            return
+        if self.table.names:
+            self.coded = Coded([float(int(name)) for name in self.table.names], self._finder.ends)
+        self.problem = "regression"
+        self.table = NumberTable()
+
+    def snapshot(self) -> "WatchedState":
         """Give it as plain data."""
         return {
             "model_id": self.model_id,
@@ -64,22 +99,33 @@ class Model:
             "overflowed": self.table.overflowed,
             "segments": self.segments.snapshot(),
             "scores": self.scores.snapshot(),
+            "undecided": self._finder.snapshot() if self.is_undecided else None,
+            "coded": None if self.coded is None else self.coded.snapshot(),
         }
 
-    def restore(self, state: "ModelState") -> None:
+    def restore(self, state: "WatchedState") -> None:
         """Take over a snapshot."""
         self.problem = state["problem"]
+        undecided, coded = state["undecided"], state["coded"]
+        self.decided_at = -1 if undecided is None else NEVER
+        self.coded = None if coded is None else Coded(coded["numbers"], coded["ends"])
         self.table = self._make_table(state["classes"], state["overflowed"])
+        if undecided is not None:
+            self._finder.restore(undecided)
+            if self.profile.problem != "auto":  # it was said since
+                self.problem = self.profile.problem
+                self.settle(-1, regression=self.problem == "regression")
         self.segments.restore(state["segments"])
         self.scores.restore(state["scores"])
 
     def _make_table(self, names: list[str], overflowed: int) -> ClassTable | NumberTable:
         if self.problem == "regression":
             return NumberTable()
-        return ClassTable(self.profile.performance.max_classes, names, overflowed)
+        most = self.profile.performance.max_classes
+        return ClassTable(MOST_CLASSES if self.is_undecided else max(most, len(names)), names, overflowed)
 
 
-class ModelState(TypedDict):
+class WatchedState(TypedDict):
     """The snapshot of a Model."""
 
     model_id: str
@@ -90,12 +136,14 @@ class ModelState(TypedDict):
     """Values of classes beyond the limit."""
     segments: SegmentTableState
     scores: SaidScoresState
+    undecided: FinderState | None
+    coded: CodedState | None
 
 
 class RosterState(TypedDict):
     """The snapshot of a Roster."""
 
-    models: list[ModelState]
+    models: list[WatchedState]
     versions: list[tuple[str, str]]
     refused_total: int
     first_refused: int | None

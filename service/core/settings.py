@@ -175,8 +175,8 @@ class ModelProfile(Settings, frozen=True):
     problem: Annotated[
         Problem,
         Meta(
-            description="auto: strings and booleans are classes, numbers with score or probabilities too, "
-            "whole numbers too, other numbers are regression; decided by the first prediction"
+            description="auto: strings and booleans are classes, numbers with score or probabilities too, and whole "
+            "numbers of which few are distinct; other numbers are regression; found out over the first answers"
         ),
     ] = "auto"
     positive_label: Annotated[

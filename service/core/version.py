@@ -9,7 +9,9 @@ from detectors.protocol import State
 from schemas.identity import derive_id
 from schemas.outputs import LabelCoverage, MetricSnapshot, WindowMetrics
 from service.core.columns import Corrections, Int, Outcomes, Predictions
+from service.core.delays import LabelDelays
 from service.core.findings import Finding
+from service.core.held import Held
 from service.core.inputs.blocks import RowTimes
 from service.core.inputs.embeddings import EmbeddingMonitor
 from service.core.inputs.feature_monitor import FeatureMonitor
@@ -19,12 +21,11 @@ from service.core.inputs.versions import require_version
 from service.core.layout import inside
 from service.core.limits import limit_finding
 from service.core.loss import LossMonitor
-from service.core.loss_feed import LossFeed
+from service.core.loss_feed import NEVER, LossFeed
 from service.core.meaning import Meaning
 from service.core.metrics import (
     OutcomeWindow,
     PerformanceEstimate,
-    QuantileHistogram,
     loss,
     window_metrics,
 )
@@ -36,11 +37,6 @@ from service.core.segments import SegmentWindows
 from service.core.version_state import JoinCounts, VersionState
 
 _VERSION = 1
-
-_NOW = 1 << 62
-
-_MOST_DELAYS = 64
-"""Batches of label delays that wait to be counted, and the size from which one is counted at once: 32 kB at most."""
 
 
 class VersionMonitor:
@@ -62,10 +58,9 @@ class VersionMonitor:
             profile.performance, profile.concept_drift.reference_outcomes, stored.get("confidence")
         )
         self._judge_as(regression=profile.problem == "regression")
-        self._label_delay = QuantileHistogram()
-        self._delays: list[Int] = []
-        """Delays that are not in the histogram yet: it counts a thousand as fast as one."""
+        self.delays = LabelDelays()
         self.meaning = Meaning(model)
+        self.held = Held(self.counts.add)
         self._breached: set[str] = set()
         self._limits_told: set[str] = set()
         self._newest: Int = np.empty(0, dtype=np.int64)
@@ -94,16 +89,18 @@ class VersionMonitor:
     def _learn_problem(self, sequence: int) -> None:
         """Begin anew as a regression where that became known before the record with this number.
 
-        Nothing is lost: before a first value there is no outcome. The first events may all be failed calls.
+        Nothing is lost: outcomes are held until it is known.
         """
         if not self._is_regression and self._model.is_regression_before(sequence):
             self._judge_as(regression=True)
 
     # ------------------------------------------------------------------------------------------- observe
 
-    def observe_predictions(self, predictions: Predictions) -> list[Finding]:
-        """Take predictions in order; give what the monitors of inputs and answers find."""
-        self._learn_problem(int(predictions.sequence[-1]) + 1)
+    def observe_predictions(self, predictions: Predictions, answers: Predictions | None) -> list[Finding]:
+        """Take predictions in order; give what the monitors of inputs and answers find.
+
+        `answers`: the same, behind those that were held until now; None: they are held too.
+        """
         if self._interval_start_ms is None:
             self._interval_start_ms = int(predictions.watermark_ms[0])
         failed = int(np.count_nonzero(predictions.error))
@@ -116,12 +113,19 @@ class VersionMonitor:
         findings = self.features.observe(predictions)
         if predictions.embeddings or self.embeddings.has_begun:
             findings += self.embeddings.observe(predictions)
-        if self._profile.prediction_drift.enabled:
-            findings += self.predictions.observe_predictions(predictions, self._classes)
+        if answers is not None:
+            findings += self.observe_answers(answers)
         findings += self.latency.observe(predictions.latency_ms, predictions.error, times)
-        if not self._is_regression:
+        if answers is not None and not self._is_regression:
             self.estimate.observe(predictions)
         return findings
+
+    def observe_answers(self, answers: Predictions) -> list[Finding]:
+        """Take the answers and scores of predictions in order; give what is found of them."""
+        self._learn_problem(int(answers.sequence[-1]) + 1)
+        if not self._profile.prediction_drift.enabled:
+            return []
+        return self.predictions.observe_predictions(answers, self.classes)
 
     def note_outcomes(self, outcomes: Outcomes) -> None:
         """Let the features' monitor know outcomes in order, before the predictions of the same stretch are observed."""
@@ -129,20 +133,11 @@ class VersionMonitor:
         self.features.note_outcomes(outcomes, "regression" if regression else "multiclass")
 
     def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
-        """Take the labels and delays of outcomes in order; give what is found of the labels themselves."""
+        """Take the labels of outcomes in order; give what is found of them."""
         self._learn_problem(int(outcomes.sequence[-1]) + 1)
-        delays = outcomes.label_time_ms - outcomes.prediction_time_ms
-        self._delays.append(delays)
-        if len(self._delays) >= _MOST_DELAYS or len(delays) >= _MOST_DELAYS:
-            self._count_delays()
         if not self._profile.label_drift.enabled:
             return []
-        return self.labels.observe_outcomes(outcomes, self._classes)
-
-    def _count_delays(self) -> None:
-        if self._delays:
-            self._label_delay.add(np.maximum(np.concatenate(self._delays), 0).astype(np.float64))
-            self._delays.clear()
+        return self.labels.observe_outcomes(outcomes, self.classes)
 
     def feed(self, outcomes: Outcomes) -> LossFeed:
         """Begin to take outcomes into the window; see LossFeed. Those of failed calls have no loss and are left out."""
@@ -188,7 +183,8 @@ class VersionMonitor:
         self.loss.accept(self.window.total)
 
     @property
-    def _classes(self) -> list[str] | None:
+    def classes(self) -> list[str] | None:
+        """Names of the classes by code; None: a regression."""
         return None if self._is_regression else list(self._model.table.names)
 
     # ---------------------------------------------------------------------------------------------- tell
@@ -197,13 +193,19 @@ class VersionMonitor:
         """Say how many of the predictions up to a record have labels."""
         later = len(self._newest) - int(np.searchsorted(self._newest, sequence, side="right"))
         answered = self.counts.values["predictions"] - self.counts.values["errors"] - later
-        ratio = self.window.total / answered if answered else 0.0
-        return LabelCoverage(predictions=answered, outcomes=self.window.total, ratio=ratio)
+        outcomes = self._outcomes
+        return LabelCoverage(predictions=answered, outcomes=outcomes, ratio=outcomes / answered if answered else 0.0)
+
+    @property
+    def _outcomes(self) -> int:
+        return self.window.total + self.held.outcomes
 
     def _metrics(self, window: OutcomeWindow, now_ms: int, sequence: int) -> tuple[WindowMetrics, ...]:
         """Compute the rolling metrics of a window at a moment of event time, before the record with this number."""
         names = self._model.table.names_before(sequence)
         problem = self.meaning.problem(sequence, regression=self._is_regression)
+        if problem is None:
+            return ()
         reading = self.meaning.reading(self.estimate, sequence)
         return tuple(
             window_metrics(problem, settings.name, window.select(settings, now_ms), names, reading)
@@ -217,6 +219,8 @@ class VersionMonitor:
             return windows
         names = self._model.table.names_before(sequence)
         problem = self.meaning.problem(sequence, regression=False)
+        if problem is None:
+            return ()
         reading = self.meaning.reading(self.estimate, sequence)
         return self.estimate.add_to(windows, now_ms, problem, names, reading)
 
@@ -243,7 +247,7 @@ class VersionMonitor:
         self._learn_problem(sequence)
         self.meaning.decide(self.estimate, sequence)
         snapshot = self.describe(now_ms, sequence)
-        self._label_delay.reset()
+        self.delays.begin_interval()
         self.latency.begin_interval()
         self._interval_start_ms = now_ms
         self._interval_predictions = self._interval_errors = 0
@@ -251,17 +255,16 @@ class VersionMonitor:
 
     def describe(self, now_ms: int, sequence: int) -> MetricSnapshot:
         """Describe the version so, and change nothing: whoever looks on may ask at any time."""
-        self._count_delays()
         counts = self.counts.values
         seconds = max(now_ms - (self._interval_start_ms or now_ms), 0) / 1000
-        labelled = self.coverage(_NOW)
+        labelled = self.coverage(NEVER)
         return MetricSnapshot(
             snapshot_id=derive_id("snapshot", self._model.model_id, self.model_version, now_ms),
             model_id=self._model.model_id,
             model_version=self.model_version,
             event_time_ms=now_ms,
             predictions_total=counts["predictions"],
-            outcomes_total=self.window.total,
+            outcomes_total=self._outcomes,
             errors_total=counts["errors"],
             predictions_duplicate_total=counts["duplicates"],
             predictions_evicted_total=counts["evicted"],
@@ -270,7 +273,7 @@ class VersionMonitor:
             labels_corrected_total=counts["corrected"],
             label_coverage_ratio=labelled.ratio if labelled.predictions else None,
             interval_start_ms=self._interval_start_ms,
-            label_delay_ms=self._label_delay.percentiles(),
+            label_delay_ms=self.delays.percentiles(),
             latency_ms=self.latency.percentiles(),
             throughput_per_second=self._interval_predictions / seconds if seconds else None,
             error_rate=self._interval_errors / self._interval_predictions if self._interval_predictions else None,
@@ -302,20 +305,11 @@ class VersionMonitor:
 
     def judge_meaning(self, sequence: int, now_ms: int) -> Iterator[Finding]:
         """Tell, once each until a reset, what in the data contradicts what it is taken to mean."""
-        return self.meaning.judge(self.estimate, sequence, now_ms, regression=self._is_regression)
+        return self.meaning.judge(self.window, self.estimate, sequence, now_ms, regression=self._is_regression)
 
     def judge_rules(self, windows: tuple[WindowMetrics, ...], sequence: int, now_ms: int) -> Iterator[Finding]:
         """Hold the rolling metrics against the performance rules; give what changed."""
         return judge_rules(self._profile.performance.rules, windows, self._breached, sequence, now_ms)
-
-    def close_reference(self) -> None:
-        """End every reference window with what came so far, however short: a stored one has a length of its own."""
-        self.features.close_reference()
-        self.embeddings.close_reference()
-        self.predictions.close_reference(self._classes)
-        self.labels.close_reference(self._classes)
-        self.loss.close_reference(self.window.total)
-        self.estimate.close_reference()
 
     def reference(self) -> State:
         """Give what was learnt as the reference window, as a stored profile holds it; null where it is not whole."""
@@ -336,7 +330,6 @@ class VersionMonitor:
 
     def snapshot(self) -> VersionState:
         """Give everything but the rows of the windows, which `changed_blocks` gives."""
-        self._count_delays()
         return {
             "version": _VERSION,
             "regression": self._is_regression,
@@ -350,10 +343,11 @@ class VersionMonitor:
             "segments": self.segments.snapshot(),
             "loss": self.loss.snapshot(),
             "estimate": self.estimate.snapshot(),
-            "label_delay": self._label_delay.snapshot(),
+            "label_delay": self.delays.snapshot(),
             "breached": sorted(self._breached),
             "limits_told": sorted(self._limits_told),
             "meaning": self.meaning.snapshot(),
+            "held": self.held.snapshot(),
             "interval": (self._interval_start_ms, self._interval_predictions, self._interval_errors),
         }
 
@@ -393,10 +387,11 @@ class VersionMonitor:
         with inside("estimate"):
             self.estimate.restore(state["estimate"], blocks.get("recent", {}))
         with inside("label_delay"):
-            self._label_delay.restore(state["label_delay"])
+            self.delays.restore(state["label_delay"])
         self._breached = set(state["breached"])
         self._limits_told = set(state["limits_told"])
         self.meaning.restore(state["meaning"])
+        self.held.restore(state["held"])
         self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]
 
 

@@ -2,6 +2,7 @@
 
 from typing import TypedDict
 
+from service.core.held import HeldState
 from service.core.inputs.embeddings import EmbeddingsState
 from service.core.inputs.feature_monitor import FeaturesState
 from service.core.inputs.latency import LatencyState
@@ -33,6 +34,7 @@ class VersionState(TypedDict):
     breached: list[str]
     limits_told: list[str]
     meaning: MeaningState
+    held: HeldState
     interval: tuple[int | None, int, int]
 
 

@@ -17,6 +17,7 @@ from msgspec import Meta
 from schemas.events import Label, Prediction
 from schemas.instants import epoch_ms, likely_unit
 from schemas.relaxed import EXACT_TO
+from service.replay.answers import answer_of
 from service.replay.sources import Cell, number_or_text
 
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
@@ -113,6 +114,7 @@ class RowMapper:
     def __init__(self, mapping: ColumnMapping, *, texts: bool) -> None:
         self._mapping = mapping
         self._value: Callable[[Cell], Any] = number_or_text if texts else plain
+        self._answer: Callable[[Cell], Any] = (lambda cell: answer_of(cell or "")) if texts else plain
         self._taken = frozenset(mapping.columns()) - frozenset(mapping.features or ())
         self._id_column = mapping.prediction_id
         self._time_of = read_time(mapping.time_unit, zone_of(mapping.time_zone))
@@ -127,11 +129,11 @@ class RowMapper:
         prediction_id = str(number) if self._id_column is None else self._text(cells, self._id_column)
         prediction, label = None, None
         if mapping.label is not None:
-            truth = self._cell(cells, mapping.label)
+            truth = self._answer(cells.get(mapping.label))
             if truth is not None:
                 label = Label(prediction_id=prediction_id, model_id=model_id, label=truth, event_time_ms=time_ms)
         if mapping.prediction is not None:
-            answer = self._cell(cells, mapping.prediction)
+            answer = self._answer(cells.get(mapping.prediction))
             if answer is None:
                 raise RowError(f"{mapping.prediction}: expected a prediction, got an empty cell")
             prediction = self._prediction(cells, prediction_id, model_id, answer, time_ms)
@@ -160,7 +162,7 @@ class RowMapper:
         if said is None or self._mapping.score is None or self._cell(cells, self._mapping.score) is None:
             return None
         column = column_of(said)
-        return constant_of(said) if column is None else self._cell(cells, column)
+        return constant_of(said) if column is None else self._answer(cells.get(column))
 
     def _features(self, cells: Mapping[str, Cell]) -> dict[str, Any] | None:
         chosen, value, taken = self._mapping.features, self._value, self._taken

@@ -14,6 +14,7 @@ from detectors.protocol import State
 from schemas.outputs import DeadLetter, Output
 from service.core.effects import Caused
 from service.core.intake import Positions
+from service.core.learning import close_windows, learn_all
 from service.core.prepare import TaskTopics
 from service.core.reference import Reference, check_reference
 from service.core.roster import VersionKey
@@ -175,8 +176,12 @@ def _only(found: Sequence[tuple[int, LearningTask]], wanted: Wanted) -> Learning
 
 def _learnt(task: LearningTask, records: int, dead_letters: dict[str, int]) -> Learnt:
     key = task.versions()[0]
-    version = task.models[key.model_id].versions[key.model_version]
-    version.close_reference()
+    model = task.models[key.model_id]
+    known = task.roster.model(key.model_id)
+    if known is not None:
+        learn_all(known, model)
+    version = model.versions[key.model_version]
+    close_windows(version)
     data = version.reference()
     too_few = _leave_out_short(data)
     if data["features"] is None and data["predictions"] is None:

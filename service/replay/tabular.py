@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.events import MAX_CLASS_CHARS, MAX_FEATURES, MAX_ID_CHARS, FeatureValue, Label, Prediction
 from schemas.instants import PLAUSIBLE_FROM_MS, PLAUSIBLE_TO_MS
+from service.replay.answers import answer_of
 from service.replay.mapping import ColumnMapping, as_name, column_of, constant_of, plain, read_time, zone_of
 from service.replay.sources import Cell, Table, number_or_text
 
@@ -65,6 +66,7 @@ class TableMapper:
         self._mapping = mapping
         self._max_record_bytes = max_record_bytes
         self._clean = _read_texts if texts else _read_cells
+        self._read_answers = _read_answers if texts else _read_cells
         self._taken = frozenset(mapping.columns()) - frozenset(mapping.features or ())
         self._time_of = read_time(mapping.time_unit, zone_of(mapping.time_zone))
 
@@ -83,7 +85,7 @@ class TableMapper:
             predictions = self._predictions(table, prediction_ids, model_ids, times_ms)
             labels: list[Label | None] = [None] * size
             if mapping.label is not None:
-                labels = _labels(self._column(table, mapping.label), prediction_ids, model_ids, times_ms)
+                labels = _labels(self._answers(table, mapping.label), prediction_ids, model_ids, times_ms)
         except (msgspec.ValidationError, ValueError, TypeError, OverflowError):
             return None  # whatever it was, the rows' own way names the row and the column
         return Batch(times_ms, predictions, labels)
@@ -98,7 +100,7 @@ class TableMapper:
             "model_id": model_ids,
             "model_version": self._names(mapping.model_version, table),
             "event_time_ms": times_ms,
-            "prediction": self._column(table, mapping.prediction),
+            "prediction": self._answers(table, mapping.prediction or ""),
             "score": self._column(table, mapping.score),
             "score_class": self._score_class(table),
             "latency_ms": self._column(table, mapping.latency),
@@ -131,7 +133,7 @@ class TableMapper:
         if said is None or self._mapping.score is None:
             return None
         column = column_of(said)
-        return [constant_of(said)] * len(table.lines) if column is None else self._clean(table.columns[column]).values
+        return [constant_of(said)] * len(table.lines) if column is None else self._answers(table, column)
 
     def _features(self, table: Table) -> list[dict[str, Any]] | None:
         chosen = self._mapping.features
@@ -182,6 +184,9 @@ class TableMapper:
     def _names(self, name: str, table: Table) -> Column:
         column = column_of(name)
         return [constant_of(name)] * len(table.lines) if column is None else _texts(table.columns[column])
+
+    def _answers(self, table: Table, name: str) -> Column:
+        return self._read_answers(table.columns[name]).values
 
     def _column(self, table: Table, name: str | None) -> Any:
         return None if name is None else self._clean(table.columns[name]).values
@@ -234,6 +239,15 @@ def _read_texts(cells: Sequence[str]) -> _Read:
                 return _Read(numbers, 0)
     _refuse_surrogates([together])
     read = {text: number_or_text(text) for text in set(cells)}  # most texts are names, of which there are few
+    if math.inf in read.values() or -math.inf in read.values():  # as of 1e400
+        raise _UnevenError
+    return _Read([read[text] for text in cells], max(map(len, cells), default=0))
+
+
+def _read_answers(cells: Sequence[str]) -> _Read:
+    """Do what `answer_of` does with each cell of a column."""
+    _refuse_surrogates(["".join(cells)])
+    read = {text: answer_of(text) for text in set(cells)}
     if math.inf in read.values() or -math.inf in read.values():  # as of 1e400
         raise _UnevenError
     return _Read([read[text] for text in cells], max(map(len, cells), default=0))

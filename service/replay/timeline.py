@@ -168,5 +168,6 @@ class MeasuredTask(Task):
         if timeline is None or model is None:
             self.beyond_limit += 1
         else:
-            timeline.add(batch, "regression" if model.problem == "regression" else "multiclass")
+            read = batch if model.coded is None else batch.read_by(model.coded)
+            timeline.add(read, "regression" if model.problem == "regression" else "multiclass")
         return super()._deliver(key, batch)

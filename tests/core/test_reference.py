@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.core.learning import close_windows
 from service.core.reference import StoredReferenceError, check_reference, decode_reference, encode_reference
 from service.core.settings import (
     ConceptDriftSettings,
@@ -56,7 +57,7 @@ def stored() -> dict[str, dict[str, Any]]:
     found = {}
     for name, source in (("classes", drifting(COUNT, COUNT)), ("numbers", numbers(COUNT))):
         monitor = monitor_of(source, windows(10_000, 10_000))
-        monitor.close_reference()
+        close_windows(monitor)
         found[name] = monitor.reference()
     return found
 
@@ -78,7 +79,7 @@ def test_closing_a_window_that_is_whole_or_empty_changes_nothing() -> None:
     for source in (drifting(COUNT, COUNT), Source([], [prediction(1, "a")], [])):
         monitor = monitor_of(source, windows(100, 50))
         before = monitor.reference()
-        monitor.close_reference()
+        close_windows(monitor)
         after = monitor.reference()
         assert {name: after[name] for name in ("features", "labels", "loss")} == {
             name: before[name] for name in ("features", "labels", "loss")

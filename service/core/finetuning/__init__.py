@@ -15,7 +15,7 @@ from service.core.finetuning.lifecycle import (
     VerificationTarget,
 )
 from service.core.finetuning.policy import FineTunePolicy
-from service.core.finetuning.verdict import LossSample, Verdict, judge
+from service.core.finetuning.verdict import LossSample, Verdict, judge, sample_of
 
 __all__ = [
     "MAX_CAUSES",
@@ -34,4 +34,5 @@ __all__ = [
     "Verdict",
     "VerificationTarget",
     "judge",
+    "sample_of",
 ]

@@ -3,8 +3,10 @@
 import math
 
 import msgspec
+import numpy as np
 
 from service.core.advice import figure
+from service.core.columns import Float
 
 ALPHA = 0.05
 """Chance to call a version better that is not, when both losses are steady."""
@@ -70,3 +72,11 @@ def judge(during: LossSample | None, after: LossSample) -> Verdict:
         f"mean loss {figure(after.mean)} on {after.count:,} outcomes against {figure(during.mean)} on {during.count:,} "
         f"during the drift: {'better' if better else 'not better'} by more than {figure(margin)}",
     )
+
+
+def sample_of(losses: Float) -> LossSample:
+    """Describe losses, shape (n,)."""
+    if not len(losses):
+        return LossSample(count=0, mean=0.0, variance=0.0)
+    variance = float(np.var(losses, ddof=1)) if len(losses) > 1 else 0.0
+    return LossSample(count=len(losses), mean=float(np.mean(losses)), variance=variance)

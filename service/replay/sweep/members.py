@@ -144,7 +144,7 @@ class MemberVersion(VersionMonitor):
     def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
         """Take the labels; how long they took is told by nobody here."""
         self._learn_problem(int(outcomes.sequence[-1]) + 1)
-        return self.labels.observe_outcomes(outcomes, self._classes) if self._profile.label_drift.enabled else []
+        return self.labels.observe_outcomes(outcomes, self.classes) if self._profile.label_drift.enabled else []
 
     def tell(self, now_ms: int, sequence: int) -> MetricSnapshot:
         """Give what rules and limits are judged by, and nothing else."""
