@@ -74,6 +74,11 @@ class Ledger:
         return age_ms >= self._settings.snapshot_interval_ms or worked_ms >= self._settings.max_repeat_ms
 
     @property
+    def settled(self) -> bool:
+        """Whether all steps so far are committed."""
+        return not self._steps
+
+    @property
     def unsaved(self) -> bool:
         """Whether anything happened that a snapshot does not hold."""
         return bool(self._steps) or self._moved_since_snapshot

@@ -52,7 +52,7 @@ class TaskStats:
     newest: dict[tuple[str, str, str | None], MetricSnapshot] = field(default_factory=dict)
     """Newest snapshot by model, version and segment; as many as the task watches."""
     overview: Overview = field(default_factory=Overview)
-    """As of the last commit: what a restart goes on from, so that no counter falls."""
+    """As of a recent commit: what a restart goes on from, so that no counter falls."""
     step_durations: Durations = field(default_factory=Durations)
     commit_durations: Durations = field(default_factory=Durations)
     steps_total: int = 0
@@ -112,11 +112,10 @@ class TaskStats:
         """Keep a snapshot as the newest of its version and segment."""
         self.newest[snapshot.model_id, snapshot.model_version, snapshot.segment] = snapshot
 
-    def committed(self, positions: Positions, overview: Overview, *, took_s: float, snapshot: bool) -> None:
-        """Count a commit, with how long it took and what the models were then."""
+    def committed(self, positions: Positions, *, took_s: float, snapshot: bool) -> None:
+        """Count a commit, with how long it took."""
         self.commits_total += 1
         self.commit_durations.add(took_s)
-        self.overview = overview
         self.snapshots_total += snapshot
         self.positions = positions
 

@@ -156,6 +156,16 @@ def of(series: Series, name: str, **labels: str) -> list[float]:
     return [value for (found, has), value in series.items() if found == name and set(labels.items()) <= has]
 
 
+async def shown(port: int, predictions: int) -> Series:
+    """Scrape until so many predictions are shown: models are shown with a commit, or soon behind it."""
+    async with asyncio.timeout(30):
+        while True:
+            series = await scraped(port)
+            if of(series, "tidegauge_model_predictions_total", segment="") == [predictions]:
+                return series
+            await asyncio.sleep(0.05)
+
+
 async def test_a_restart_shows_at_once_what_was_there_before() -> None:
     profile = ModelProfile(snapshot_interval_ms=10_000)
     log, config = MemoryLog(), fast(Config(core=CoreSettings(default=profile)))
@@ -163,7 +173,7 @@ async def test_a_restart_shows_at_once_what_was_there_before() -> None:
     await publish(log, config, drifting(3000, 1500))
     async with running(log, config) as worker, serve(HttpSettings(port=0), worker) as port:
         await consumed(log, config, worker)
-        before = await scraped(port)
+        before = await shown(port, 3000)
     async with running(log, config) as worker, serve(HttpSettings(port=0), worker) as port:
         await consumed(log, config, worker)
         await until(lambda: len(worker.stats[0].lag_records) == len(Role))  # known with the first look at the log
