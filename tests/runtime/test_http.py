@@ -161,7 +161,8 @@ async def shown(port: int, predictions: int) -> Series:
     async with asyncio.timeout(30):
         while True:
             series = await scraped(port)
-            if of(series, "tidegauge_model_predictions_total", segment="") == [predictions]:
+            told = of(series, "tidegauge_model_predictions_total", segment="")
+            if told == [predictions] and of(series, "tidegauge_lag_records") == [0, 0, 0]:
                 return series
             await asyncio.sleep(0.05)
 

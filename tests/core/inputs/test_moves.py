@@ -94,6 +94,19 @@ def test_evidence_marks_what_is_within_its_threshold_and_the_summary_counts_only
             assert all(feature.statistic >= feature.threshold for feature in evidence.features)
 
 
+def test_a_column_that_came_back_meanwhile_is_not_listed_with_those_that_drift():
+    rows = iter(range(10**6))
+
+    def change(event, _):
+        block = next(rows) // SETTINGS.block_events
+        return {"age": event["age"] + 30 * (block < 6), "centred": event["centred"] + 4 * (block >= 12)}
+
+    first, *_, last = drifts(change, blocks=15)
+    assert [feature.feature for feature in first.evidence[0].features] == ["age"]
+    assert [[feature.feature for feature in evidence.features] for evidence in last.evidence] == [["centred"]]
+    assert last.summary.startswith("centred moved away from the reference: centred went")
+
+
 def test_what_had_no_value_and_has_none_has_no_distance():
     monitor, rng = FeatureMonitor(SETTINGS, OFF), np.random.default_rng(3)
     stream = [event | {"empty": None} for event in events(rng, 1400)]
