@@ -8,7 +8,7 @@ import typer
 from service.cli.backtest import backtest
 from service.cli.demo_command import demo
 from service.cli.diff import diff
-from service.cli.errors import UsageError, plain_errors
+from service.cli.errors import UsageError, hide, plain_errors
 from service.cli.log_command import log_app
 from service.cli.options import Bootstrap, ConfigFile, Json, LogFile, configured
 from service.cli.produce_command import produce
@@ -151,13 +151,15 @@ def config_check(
     """
     with plain_errors():
         from service.cli.profile_summary import reference_lines  # noqa: PLC0415
-        from service.config import load_config  # noqa: PLC0415
+        from service.config import load_config, redaction  # noqa: PLC0415
 
         settings = load_config(file)
+        hidden = redaction(settings)
+        hide(hidden.text)
         models = len(settings.core.models)
         typer.echo(f"{file}: fine; carrier {settings.log.carrier}, {models} models with a profile of their own")
         for line in reference_lines(settings):
-            typer.echo(line)
+            typer.echo(hidden.text(line))
         if connect and not _show_connection(settings):
             raise typer.Exit(1)
 

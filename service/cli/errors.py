@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -16,9 +16,19 @@ class UsageError(ValueError):
     """Options that contradict each other, or a file that is not there."""
 
 
+_hide: list[Callable[[str], str]] = []
+"""Takes what the environment gave out of what is said; of the one command that this process carries out."""
+
+
+def hide(redact: Callable[[str], str]) -> None:
+    """Let errors of this command pass through a redaction."""
+    _hide[:] = [redact]
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Say the errors that people can mend in one line, and exit."""
+    _hide.clear()
     try:
         yield
     except KeyboardInterrupt:
@@ -31,7 +41,10 @@ def plain_errors() -> Iterator[None]:
         # Imported only now: that costs a second, and most commands end well.
         if not isinstance(error, _mendable()):
             raise
-        sys.stderr.write(f"tidegauge: {' '.join(str(error).split())}\n")
+        told = " ".join(str(error).split())
+        for redact in _hide:
+            told = redact(told)
+        sys.stderr.write(f"tidegauge: {told}\n")
         sys.exit(MISUSE)
 
 

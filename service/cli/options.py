@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.errors import UsageError
+from service.cli.errors import UsageError, hide
 
 if TYPE_CHECKING:
     from service.config import Config
@@ -29,12 +29,13 @@ def configured(config: Path | None, bootstrap: str | None, log: Path | None, *, 
     """Read the configuration and put the options in it; see `load_config`. Raises ConfigError or UsageError."""
     import msgspec  # noqa: PLC0415
 
-    from service.config import SqliteSettings, load_config, with_log  # noqa: PLC0415
+    from service.config import SqliteSettings, load_config, redaction, with_log  # noqa: PLC0415
     from service.eventlog.kafka_settings import KafkaSettings  # noqa: PLC0415
 
     if bootstrap is not None and log is not None:
         raise UsageError("--bootstrap and --log exclude each other: there is one log")
     settings = load_config(config, references=references)
+    hide(redaction(settings).text)
     if bootstrap is not None:
         changed = {**msgspec.to_builtins(settings.log.kafka), "bootstrap_servers": bootstrap.split(",")}
         try:

@@ -90,13 +90,15 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, 
     if path is None:
         return Config()
     text = read_bounded(path)
+    hidden = Redaction({})
     try:
         config = parse_config(read_yaml(text), environment)
+        hidden = redaction(config, environment)
         return with_references(config, path.parent) if references else config
     except ConfigError as error:
         line = None if error.path is None else line_of(text, error.path)
         told = str(error) if line is None else f"{error.path} (line {line}): {error.message}"
-        raise ConfigError(f"{path}: {told}") from error
+        raise ConfigError(f"{path}: {hidden.text(told)}") from None  # the cause may show what the environment gave
 
 
 def read_bounded(path: Path) -> bytes:

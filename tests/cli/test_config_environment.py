@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.app import configure_logging
 from service.cli.options import configured
+from service.cli.warned import say_warnings_in_one_line
 from service.config import Config, ConfigError, parse_config, redaction, shown
 from service.config.environment import Redaction, substitute
 from tests.cli.conftest import Cli
@@ -133,3 +135,39 @@ def test_texts_of_a_stored_window_are_no_texts_of_the_file() -> None:
 def test_a_configuration_that_was_dumped_can_be_read_again() -> None:
     config = parse_config({"runtime": {"name": "mine"}}, {})
     assert parse_config(msgspec.json.decode(msgspec.json.encode(config)), {}) == config
+
+
+def test_no_line_of_error_holds_a_value_of_the_environment(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIDDEN", SECRET)
+    file = tmp_path / "c.yaml"
+    texts = {
+        "log: {carrier: kafka, kafka: {bootstrap_servers: ['${HIDDEN}.invalid:9092'], request_timeout_ms: 2000}}": 2,
+        "log: {sqlite: {path: '/dev/null/${HIDDEN}/x.sqlite'}}": 2,
+        "core: {models: {m: {reference: {path: '${HIDDEN}.json'}}}}": 2,
+    }
+    for text, code in texts.items():
+        file.write_text(text)
+        for words in (("watch", "--no-follow", "--config", file), ("config", "check", file, "--connect")):
+            result = cli(*words)
+            assert result.exit_code in (1, code), result.output
+            assert SECRET not in result.output + result.stderr
+            assert "${HIDDEN}" in result.output + result.stderr
+
+
+def test_warnings_of_libraries_are_one_line_and_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.captureWarnings(capture=False)
+    before, shown_before = logging.root.handlers[:], warnings.showwarning
+    try:
+        say_warnings_in_one_line()
+        warnings.showwarning("overflow\nencountered", RuntimeWarning, "core.py", 3)
+        assert capsys.readouterr().err == "tidegauge: warning: RuntimeWarning: overflow encountered\n"
+        configure_logging(Config().logging)
+        warnings.showwarning("overflow", RuntimeWarning, "core.py", 3)
+        assert json.loads(capsys.readouterr().err)["logger"] == "py.warnings"
+    finally:
+        logging.captureWarnings(capture=False)
+        warnings.showwarning = shown_before
+        structlog.reset_defaults()
+        logging.root.handlers[:] = before
