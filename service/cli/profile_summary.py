@@ -38,6 +38,9 @@ def _features(features: Features) -> list[dict[str, Any]]:
     drift, quality = features.drift, features.quality
     found = []
     for place, (name, categories) in enumerate(zip(features.table.names, features.table.categories, strict=True)):
+        if name in features.left_out:
+            found.append({"name": name, "kind": "left out"})  # no feature; see service/core/inputs/no_features.py
+            continue
         told: dict[str, Any] = {"name": name, "kind": "numeric" if categories is None else "categorical"}
         if drift is not None and place < len(drift.before):
             told |= describe(drift.histogram, place, categories or ())
@@ -130,7 +133,7 @@ def counts_of(reference: Reference) -> dict[str, int]:
     features, labels, loss = reference.features, reference.labels, reference.loss
     predictions = reference.predictions
     return {
-        "features": 0 if features is None else len(features.table.names),
+        "features": 0 if features is None else len(features.table.names) - len(features.left_out),
         "events": 0 if features is None else features.sample_count,
         "embeddings": 0 if reference.embeddings is None else len(reference.embeddings.embeddings),
         "predictions": 0 if predictions is None else predictions.sample_count,
