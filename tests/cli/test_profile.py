@@ -143,6 +143,16 @@ def test_the_time_of_a_row_is_no_feature_and_changes_nothing(cli: Cli, tmp_path:
     assert (tmp_path / "timed.json").read_bytes() == (tmp_path / "plain.json").read_bytes()
 
 
+def test_a_column_that_is_no_feature_is_shown_as_left_out(cli: Cli, tmp_path: Path) -> None:
+    plain = build(cli, tmp_path / "plain.json", write(tmp_path / "plain.csv", rows()), *MAPPED)
+    numbered = [row | {"Unnamed: 0": number} for number, row in enumerate(rows())]
+    summary = build(cli, tmp_path / "p.json", write(tmp_path / "numbered.csv", numbered), *MAPPED)
+    assert summary["features"] == plain["features"]
+    told = {feature["name"]: feature["kind"] for feature in shown(cli, tmp_path / "p.json")["features"]}
+    assert told["Unnamed: 0"] == "left out"
+    assert "left out" in cli("profile", "show", tmp_path / "p.json").stdout
+
+
 def test_a_limit_is_as_if_the_file_ended_there(cli: Cli, tmp_path: Path, train: Path) -> None:
     build(cli, tmp_path / "limited.json", train, *MAPPED, "--limit", "150")
     build(cli, tmp_path / "short.json", write(tmp_path / "short.csv", rows()[:150]), *MAPPED)
