@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
+from service.core.failures import ModelError
 from service.core.intake import Positions, Role
 from service.core.overview import described, overview
 from service.core.task import Task
@@ -29,6 +30,7 @@ from service.runtime.changelog import (
 )
 from service.runtime.context import TaskContext
 from service.runtime.inputs_check import MarkBook, check_inputs
+from service.runtime.isolation import ENVIRONMENT
 from service.runtime.reading import read_some
 
 log = structlog.get_logger(__name__)
@@ -151,8 +153,22 @@ async def _repeat(context: TaskContext, reader: Reader, task: Task, marks: MarkB
         while short := [role for role in Role if task.intake.position(role) < end[role]]:
             only = [context.inputs[role] for role in short]
             await read_some(context, reader, task, marks, wait_ms=1000, only=only)
-        task.step_to(end)
+        _repeat_step(context, task, cut, end)
         await asyncio.sleep(0)
+
+
+def _repeat_step(context: TaskContext, task: Task, cut: Cut, end: Positions) -> None:
+    """Take a recorded step again. It was taken once, so that who cannot take it is another program."""
+    try:
+        task.step_to(end)
+    except ModelError as error:
+        if isinstance(error.__cause__, ENVIRONMENT):
+            raise
+        raise StateMismatchError(
+            f"commit {cut.number} of task {context.partition} was made by steps at which this program fails ({error}), "
+            "and its outputs are out: let the program that made it end gracefully, which leaves nothing to repeat, or "
+            "run `tidegauge state rebuild`"
+        ) from error
 
 
 def _check_head(context: TaskContext, head: Head) -> None:

@@ -354,3 +354,31 @@ def test_the_log_holds_a_verdict_as_plain_data() -> None:
     verdicts = (Isolate(1, 10, None, "why"), Quarantine("m", "why", silent=True))
     plain = msgspec.to_builtins(verdicts)
     assert orjson.loads(orjson.dumps(plain)) == [["isolate", 1, 10, None, "why"], ["quarantine", "m", "why", True]]
+
+
+def test_a_program_that_fails_at_steps_which_another_took_stays_failed_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = fast(CONFIG, snapshot_interval_ms=10**9, max_repeat_ms=10**9)
+
+    async def run() -> str:
+        log = MemoryLog()
+        await prepare_topics(log, config.topics, config.core)
+        await publish(log, config, poisoned(SOURCE, 331))
+        kept = log.__class__.commit
+        async with running(log, config) as worker:
+            await until(lambda: worker.stats.get(0) and worker.stats[0].positions == Positions(0, 600, 600), 600)
+            # It ends without a last commit, and so without a snapshot.
+            monkeypatch.setattr(log.__class__, "commit", refuse)
+        monkeypatch.setattr(log.__class__, "commit", kept)
+        raise_at_poison(monkeypatch)
+        async with running(log, config) as worker:
+            return await failure(worker)
+
+    said = run_in_virtual_time(run())
+    assert "at which this program fails" in said
+    assert "gracefully" in said
+
+
+def refuse(*_: object) -> None:
+    raise UnavailableError("gone")
