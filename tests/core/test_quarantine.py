@@ -1,5 +1,6 @@
 """Records and models at which the core raises are kept away, and nobody else notices."""
 
+import msgspec
 import orjson
 import pytest
 
@@ -10,7 +11,7 @@ from service.core.decode import Rejected
 from service.core.failures import ModelError
 from service.core.intake import Positions, Role
 from service.core.quarantine import MAX_STRUCK, QuarantineBook
-from service.core.settings import CoreSettings, ModelProfile
+from service.core.settings import CoreSettings, JoinSettings, ModelProfile
 from service.core.task import Task
 from service.core.verdicts import Isolate, Quarantine, Verdict
 from tests.core.raising import POISON, observed, raise_at_poison
@@ -103,6 +104,22 @@ def test_a_model_in_quarantine_is_dead_letters_and_an_alert_and_others_go_on(mon
     assert f"{TOPICS.predictions}[0]@0" in alert.summary
     assert "reset_monitor" in alert.advice
     assert judge.task.quarantine.held["m1"].records == 200
+
+
+def test_what_waits_of_a_model_in_quarantine_and_expires_does_not_bring_its_monitors_back() -> None:
+    core = msgspec.structs.replace(SETTINGS, join=JoinSettings(label_horizon_ms=3000))
+    driver = Driver(SOURCE._replace(labels=[]), core)
+    driver.offer(Role.PREDICTIONS, 300)
+    driver.task.step_to(Positions(0, 150, 0))
+    driver.task.judge([Quarantine("m1", "why")])
+    driver.task.step_to(Positions(0, 300, 0))
+    expired = {
+        model_id: version.counts.values["expired"]
+        for model_id, model in driver.task.models.items()
+        for version in model.versions.values()
+    }
+    assert expired.keys() == {"m0", "m2"}
+    assert all(expired.values())
 
 
 def test_a_reset_lets_a_model_out_with_fresh_monitors_from_that_record_on(monkeypatch: pytest.MonkeyPatch) -> None:
