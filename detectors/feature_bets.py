@@ -57,9 +57,13 @@ class Bank(NamedTuple):
         return np.concatenate((ranks, shares.reshape(len(counts), -1)), axis=1)
 
 
+RANK_WAYS: Final = 4 * len(SCORE_SHIFTS)
+"""Ways of a feature that look at ranks."""
+
+
 def count_ways(reference: ReferenceHistogram) -> int:
     """Count the ways of a feature, padding included: four rank scores, and growth and loss of each bin."""
-    return 4 * len(SCORE_SHIFTS) + reference.width * (len(SHARE_SHIFTS) + 1)
+    return RANK_WAYS + reference.width * (len(SHARE_SHIFTS) + 1)
 
 
 def bank_of(reference: ReferenceHistogram, tolerance: float, delta: float) -> Bank:

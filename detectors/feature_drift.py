@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.e_bh import e_bh_logarithms
-from detectors.feature_bets import Bank, bank_of, count_ways
+from detectors.feature_bets import RANK_WAYS, Bank, bank_of, count_ways
 from detectors.histogram import Counts, ReferenceHistogram
 from detectors.protocol import StateError
 from detectors.special import Floats
@@ -164,6 +164,14 @@ class FeatureDriftTest:
             change_block=self._change_block.copy(),
             block_count=self._block_count,
         )
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the evidence and of the bets, which are made at the first block."""
+        features, ways = self._evidence.shape
+        width = self._reference.width
+        shares = ways - RANK_WAYS
+        return 8 * features * (width * RANK_WAYS + 2 * shares + 2 * ways + 4)
 
     def snapshot(self) -> FeatureTestState:
         """Give plain data: the evidence, without the reference, which is the owner's to keep."""

@@ -69,6 +69,10 @@ def restore(state: State) -> Detector:
         detector = make(name, **state["parameters"])
     except (TypeError, ValueError) as error:
         raise StateError(f"the snapshot of {name} cannot be restored: {error}") from error
+    # None asks a constructor for its default; what was stored is what it came to, so that here it is damage.
+    missing = [key for key, value in state["parameters"].items() if value is None]
+    if missing and any(detector.snapshot()["parameters"].get(key) is not None for key in missing):
+        raise StateError(f"$.parameters.{missing[0]}: expected a value, got null")
     detector.restore(state)
     return detector
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from service.core.join import JoinStateError, block_content
 from service.core.metrics.blocks import OUTCOME_ROW
 from service.core.metrics.recent import read_block
 from service.core.state import CorruptStateError, NewerStateError, open_entry
+from service.core.task_state import VERSIONS, TaskHeader, read_entry
 from service.core.verdicts import Quarantine
 from service.eventlog.protocol import Log, TopicPartition
 from service.runtime.changelog import Cut, Head, Stored, entries_of, head_of, named, read_cuts, read_records
@@ -48,6 +50,15 @@ class HeldModel(msgspec.Struct, kw_only=True):
     """Its records since then, as of the snapshot."""
 
 
+class ModelReport(msgspec.Struct, kw_only=True):
+    """What the entries of one model take, and how many of its versions are put by (core.max_monitor_bytes)."""
+
+    model_id: str
+    versions: int
+    parked: int
+    size_bytes: int
+
+
 class TaskReport(msgspec.Struct, kw_only=True):
     """One task: its snapshot, what came since, and whether all of it can be read."""
 
@@ -59,6 +70,12 @@ class TaskReport(msgspec.Struct, kw_only=True):
     """Topic to the first offset that its partition holds, and its end."""
     entries: list[EntryReport]
     quarantined: list[HeldModel]
+    models: list[ModelReport]
+    """By bytes, the largest first; nothing where the entry `task` cannot be read."""
+    evicted_total: int
+    """Times that a version was put by."""
+    dropped_total: int
+    """Versions that were forgotten for want of memory."""
     faults: list[str]
 
     @property
@@ -124,6 +141,7 @@ async def _report(log: Log, config: Config, partition: int, *, payloads: bool) -
     except (CorruptStateError, NewerStateError) as error:
         faults.append(str(error))
     entries = list(_entries(stored, payloads=payloads))
+    header = _header({name: entry.value for name, entry in stored.items()})
     faults += [f"{named(where)}@{entry.offset}: {entry.fault}" for entry in entries if entry.fault]
     extents = await extents_of(log, head.inputs if head else config.topics.inputs, partition)
     return TaskReport(
@@ -134,6 +152,9 @@ async def _report(log: Log, config: Config, partition: int, *, payloads: bool) -
         inputs=extents,
         entries=entries,
         quarantined=_quarantined(stored, cuts),
+        models=[] if header is None else _models(header, entries),
+        evicted_total=0 if header is None else header["memory"]["evicted_total"],
+        dropped_total=0 if header is None else header["memory"]["dropped_total"],
         faults=faults,
     )
 
@@ -150,6 +171,33 @@ def _quarantined(stored: Mapping[str, Stored], cuts: tuple[Cut, ...]) -> list[He
             if isinstance(verdict, Quarantine):
                 found[verdict.model_id] = HeldModel(model_id=verdict.model_id, why=verdict.why)
     return list(found.values())
+
+
+def _header(entries: Mapping[str, bytes]) -> TaskHeader | None:
+    try:
+        header: TaskHeader = read_entry(entries, "task", "task")
+    except (CorruptStateError, NewerStateError):
+        return None  # it is told among the faults
+    return header
+
+
+def _models(header: TaskHeader, entries: list[EntryReport]) -> list[ModelReport]:
+    versions = header["roster"]["versions"]
+    parked = {place for place, _ in header["memory"]["parked"]}
+    found = {name: ModelReport(model_id=name, versions=0, parked=0, size_bytes=0) for name in header["models"]}
+    for place, (model_id, _) in enumerate(versions):
+        if model_id in found:
+            found[model_id].versions += 1
+            found[model_id].parked += place in parked
+    for entry in entries:
+        owner, _, rest = entry.entry.partition("/")
+        number = rest.partition("/")[0]
+        whose = unquote(rest) if owner == "model" else None
+        if owner == "version" and number.isdigit() and int(number) < len(versions):
+            whose = versions[int(number)][0]
+        if whose in found:
+            found[whose].size_bytes += entry.size_bytes
+    return sorted(found.values(), key=lambda model: (-model.size_bytes, model.model_id))
 
 
 async def extents_of(log: Log, topics: tuple[str, ...], partition: int) -> dict[str, tuple[int, int]]:
@@ -174,6 +222,7 @@ def _entries(stored: Mapping[str, Stored], *, payloads: bool) -> Iterator[EntryR
 
 def _entry(name: str, stored: Mapping[str, Stored], *, payloads: bool) -> EntryReport:
     offset, value = stored[name]
+    whole = value
     report = EntryReport(entry=name, offset=offset, size_bytes=len(value))
     try:
         if name.startswith(JOIN):
@@ -184,14 +233,27 @@ def _entry(name: str, stored: Mapping[str, Stored], *, payloads: bool) -> EntryR
             if report.kind == "parts":
                 parts = [stored[f"{name}{PARTS}{number}"].value for number in range(content)]
                 report.parts, report.size_bytes = content, sum(map(len, parts))
-                report.kind, report.version, content = open_entry(b"".join(parts), name)
-    except (CorruptStateError, JoinStateError) as error:
+                whole = b"".join(parts)
+                report.kind, report.version, content = open_entry(whole, name)
+    except (CorruptStateError, NewerStateError, JoinStateError) as error:
         report.fault = str(error)
     except KeyError as error:
         report.fault = f"{error.args[0]}: missing"
     else:
         report.payload = _plain(name, report.kind, content) if payloads else None
+        report.fault = _misfit(name, report.kind, whole)
     return report
+
+
+def _misfit(name: str, kind: str, sealed: bytes) -> str | None:
+    """Say why a service would refuse an entry whose bytes are sound."""
+    if kind not in VERSIONS:
+        return None
+    try:
+        read_entry({name: sealed}, name, kind)
+    except (CorruptStateError, NewerStateError) as error:
+        return str(error)
+    return None
 
 
 def _plain(name: str, kind: str, content: Any) -> Any:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST_MODELS = 20
+"""Models that are listed, the largest first."""
+
 FAULTY = 1
 """Exit code of `state inspect` where something cannot be read."""
 
@@ -76,7 +79,22 @@ def _lines(report: "TaskReport", *, every: bool) -> Iterable[str]:
         yield f"  QUARANTINED model {held.model_id}: {since}{count}: {held.why}"
     yield f"  {len(report.entries):,} entries, {report.size_bytes:,} bytes, in {report.changelog}"
     yield from _entry_lines(report.entries) if every else _kind_lines(report.entries)
+    yield from _model_lines(report)
     yield from (f"  FAULT {fault}" for fault in report.faults)
+
+
+def _model_lines(report: "TaskReport") -> Iterable[str]:
+    if report.models:
+        parked = sum(model.parked for model in report.models)
+        yield (
+            f"  {len(report.models):,} models; {parked:,} versions put by, {report.evicted_total:,} times so far, "
+            f"{report.dropped_total:,} forgotten"
+        )
+    for model in report.models[:MOST_MODELS]:
+        put_by = f", {model.parked:,} put by" if model.parked else ""
+        yield f"    {model.model_id}: {model.versions:,} versions{put_by}, {model.size_bytes:,} bytes"
+    if len(report.models) > MOST_MODELS:
+        yield f"    and {len(report.models) - MOST_MODELS:,} smaller ones (--json has all)"
 
 
 def _entry_lines(entries: "list[EntryReport]") -> Iterable[str]:

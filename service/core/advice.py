@@ -18,6 +18,8 @@ PROBLEM_SUBJECT = "problem"
 SCORE_SUBJECT = "score_class"
 """Subject of the operational incident that says: scores speak of another class than they are read as."""
 UNPREDICTED_SUBJECT = "max_unpredicted_models"
+MEMORY_SUBJECT = "max_monitor_bytes"
+PARKED_SUBJECT = "max_parked_monitor_bytes"
 """Subject of the operational incident that says: events of further models and versions are dead letters."""
 FINE_TUNING_SUBJECT = "fine_tuning"
 """Subject of the operational incident that says: fine-tuning was tried as often as allowed, people must act."""
@@ -310,6 +312,16 @@ _FIXED: dict[str, str] = {
         "Events of models and versions beyond the limit are dead letters (too_many). Find out who sends so many model "
         "ids (a request id in the field model_id or model_version?); raise core.max_models only if they are all real. "
         "Those that are watched keep their places until the state is rebuilt."
+    ),
+    MEMORY_SUBJECT: (
+        "The monitors of all versions are beyond their budget of memory; those without an event for longest are kept "
+        "compressed and come back when an event needs them, with nothing lost. Where an id is used as a version and "
+        "so there are many, mend the producer; else raise core.max_monitor_bytes, or watch fewer features."
+    ),
+    PARKED_SUBJECT: (
+        "Compressed monitors are beyond their bound too, and versions without an event for longest are forgotten: "
+        "should they speak again, their references are learnt anew. Raise core.max_parked_monitor_bytes, give the "
+        "topics more partitions, or find out who sends so many versions."
     ),
     UNPREDICTED_SUBJECT: (
         "Labels of models without a prediction wait for one, and have taken all the room there is; those of further "

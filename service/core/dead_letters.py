@@ -3,6 +3,7 @@
 import base64
 from typing import Final, Literal, get_args
 
+from schemas.events import Control
 from schemas.identity import derive_id
 from schemas.outputs import DeadLetter
 from schemas.rejection import Reason
@@ -67,3 +68,9 @@ def from_event(
         model_id=model_id,
         prediction_id=prediction_id,
     )
+
+
+def unknown_model(event: Control, topic: str, partition: int, offset: int) -> DeadLetter:
+    """Describe a control event for a model of which nothing has been seen."""
+    message, path = f"$.model_id: no event of {event.model_id} has been seen", "$.model_id"
+    return from_event("unknown_model", message, path, topic, partition, offset, event.event_time_ms, event.model_id)

@@ -7,12 +7,15 @@ What a type cannot say, as that bytes fit a shape, the parts check themselves, `
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from detectors.protocol import StateError
 from service.core.state import MISFITS, NewerStateError, told
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+"""A whole number that is not negative."""
 
 Layout = TypeVar("Layout")
 

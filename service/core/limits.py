@@ -4,8 +4,8 @@ from typing import Any, Final, TypedDict
 
 from detectors.protocol import StateError
 from schemas.outputs import Evidence
-from service.core.advice import MODELS_SUBJECT, UNPREDICTED_SUBJECT
-from service.core.alerting import AlertPolicy
+from service.core.advice import MEMORY_SUBJECT, MODELS_SUBJECT, PARKED_SUBJECT, UNPREDICTED_SUBJECT
+from service.core.alerting import AlertPolicy, Transition
 from service.core.effects import Caused
 from service.core.findings import ALL, Finding, Level
 from service.core.roster import Roster
@@ -46,6 +46,8 @@ class TaskLimits:
     def __init__(self, settings: CoreSettings) -> None:
         self._max_models = settings.max_models
         self._max_unpredicted = settings.max_unpredicted_models
+        self._max_monitor_bytes = settings.max_monitor_bytes
+        self._max_parked_bytes = settings.max_parked_monitor_bytes
         self.alerts = AlertPolicy(ALL, settings.default.alerts)
         """The incidents about the whole task."""
         self._told: set[str] = set()
@@ -67,6 +69,19 @@ class TaskLimits:
                 summary = f"{limit:,} {what} of further ones are dead letters"
                 finding = _finding(subject, limit, limit, summary, sequence, now_ms)
                 transitions += self.alerts.advance(finding, ALL)
+        return [Caused(sequence, transition.alert) for transition in transitions]
+
+    def tell_memory(self, evicted: int, dropped: int, sequence: int, now_ms: int) -> list[Caused]:
+        """Tell, once each, that versions were put by, and that some were forgotten. Call it behind `tick`."""
+        transitions: list[Transition] = []
+        for subject, hits, limit, what in (
+            (MEMORY_SUBJECT, evicted, self._max_monitor_bytes, "put by until an event needs them"),
+            (PARKED_SUBJECT, dropped, self._max_parked_bytes, "forgotten: they begin anew"),
+        ):
+            if hits and subject not in self._told:
+                self._told.add(subject)
+                summary = f"monitors of {hits:,} versions were {what} (core.{subject}: {limit:,})"
+                transitions += self.alerts.advance(_finding(subject, hits, limit, summary, sequence, now_ms), ALL)
         return [Caused(sequence, transition.alert) for transition in transitions]
 
     def snapshot(self) -> LimitsState:

@@ -44,6 +44,16 @@ def with_outcome_time(monitors: Any) -> Any:
     return monitors
 
 
+def with_memory(task: Any) -> Any:
+    """Let nobody be put by; who spoke last is not known."""
+    return task | {"memory": {"spoken": [], "parked": [], "evicted_total": 0, "dropped_total": 0}}
+
+
+def with_forgotten(model: Any) -> Any:
+    """Let no version have been dropped for want of memory."""
+    return model | {"forgotten": []}
+
+
 def with_models_described(task: Any) -> Any:
     """Let fields of a model have names; nobody has said yet of which class its scores speak.
 
@@ -110,8 +120,8 @@ def with_squared_losses(version: Any) -> Any:
 
 
 MIGRATIONS: Final[Migrations] = {
-    ("task", 1): composed(with_quarantine, with_models_described, with_strays),
-    ("model", 1): composed(with_outcome_time, with_supply),
+    ("task", 1): composed(with_quarantine, with_models_described, with_strays, with_memory),
+    ("model", 1): composed(with_outcome_time, with_supply, with_forgotten),
     ("version", 1): composed(
         with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence, with_squared_losses
     ),

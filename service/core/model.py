@@ -1,8 +1,7 @@
 """One model: its versions' monitors, and the two policies that turn findings into alerts and fine-tune triggers."""
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -22,11 +21,11 @@ from service.core.prepare import ControlRow, TaskTopics
 from service.core.refused import refused
 from service.core.repeated_ids import Repeated
 from service.core.roster import Model
+from service.core.shelf import Shelf
 from service.core.supply import Supply, SupplyState
 from service.core.training import training_window
 from service.core.version import VersionMonitor
 from service.core.version_batch import VersionBatch, cut_at
-from service.core.version_state import VersionState
 
 _VERSION = 1
 
@@ -43,16 +42,20 @@ class ModelState(TypedDict):
     versions: list[str]
     supply: SupplyState | None
     """None: what an older program stored, which knew nothing of it."""
+    forgotten: list[str]
 
 
 class ModelMonitor:
     """Watches one model. Every method gives its outputs with the number of the record that caused them."""
 
+    PARKS: ClassVar[bool] = True
+    """Whether its versions may be put by."""
+
     def __init__(self, model: Model, topics: TaskTopics) -> None:
         self._model = model
         self._topics = topics
         self._interval_ms = model.profile.snapshot_interval_ms
-        self.versions: dict[str, VersionMonitor] = {}
+        self.versions = Shelf(self._watch)
         self.alerts = AlertPolicy(model.model_id, model.profile.alerts)
         self.fine_tune = FineTunePolicy(model.model_id, model.profile.fine_tune)
         self.supply = Supply(model.profile.labels, model.label_horizon_ms)
@@ -72,7 +75,8 @@ class ModelMonitor:
         if monitor is None:
             self._since = min(self._since, sequence)
             monitor = self.versions[model_version] = self._watch(model_version)
-            self._serve(model_version, sequence)
+            if model_version not in self.versions.forgotten:  # else it is not the newest
+                self._serve(model_version, sequence)
         return monitor
 
     def _watch(self, model_version: str) -> VersionMonitor:
@@ -132,9 +136,8 @@ class ModelMonitor:
     def release_held(self, sequence: int, out: list[Caused]) -> None:
         """Take what was set aside, at a timer or a command, if it is known what it is."""
         if self._model.decided_at < sequence:
-            for version in self.versions.values():
-                if version.held:
-                    self._take(version, version.held.release(sequence, self._model.coded), VersionBatch(), out)
+            for version in self.versions.holding():
+                self._take(version, version.held.release(sequence, self._model.coded), VersionBatch(), out)
 
     def _take(self, version: VersionMonitor, released: Released, batch: VersionBatch, out: list[Caused]) -> None:
         answers, outcomes = released
@@ -168,7 +171,7 @@ class ModelMonitor:
     def _run(self, version: VersionMonitor, feed: LossFeed, waiting: deque[Finding], out: list[Caused]) -> None:
         """Let outcomes in, stopping where something is to be decided, so that it is on exactly what came before."""
         while True:
-            target = self._target(version)
+            target = self._target_of(version.model_version)
             others = feed.count_through(waiting[0].sequence) if waiting else NEVER
             finding = feed.advance(min(target, others))
             total = version.window.total
@@ -184,7 +187,7 @@ class ModelMonitor:
     def _advance(self, version: VersionMonitor, finding: Finding, out: list[Caused]) -> None:
         at = Moment(finding.sequence, finding.time_ms)
         self._publish(self.alerts.advance(finding, version.model_version), at, out)
-        if version.window.total >= self._target(version):
+        if version.window.total >= self._target_of(version.model_version):
             self._reached(version, at, out)
 
     def count_duplicate_labels(self, sequence: Int) -> None:
@@ -194,9 +197,9 @@ class ModelMonitor:
         """
         since = [number for number, _ in self._served]
         for place in (np.searchsorted(since, sequence) - 1).tolist():
-            version = self.versions.get(self._served[place][1]) if place >= 0 else None
-            if version is not None:
-                version.counts.add("labels_duplicate", 1)
+            name = self._served[place][1] if place >= 0 else ""
+            if name in self.versions:
+                self.versions.counts(name).add("labels_duplicate", 1)
         self._served = self._served[-1:]
 
     def note_repeated(self, repeated: Repeated) -> None:
@@ -227,12 +230,12 @@ class ModelMonitor:
             why = f"version {decision.superseded_by} has taken over"
             self._publish(self.alerts.supersede(decision.superseded_by, why, at.time_ms), at, out)
 
-    def _target(self, version: VersionMonitor) -> int:
+    def _target_of(self, model_version: str) -> int:
         """Say at which outcome of this version the fine-tune policy wants to be asked."""
         labels, verification = self.fine_tune.label_target(), self.fine_tune.verification_target()
-        if labels is not None and labels.model_version == version.model_version:
+        if labels is not None and labels.model_version == model_version:
             return labels.outcome_number
-        if verification is not None and verification.model_version == version.model_version:
+        if verification is not None and verification.model_version == model_version:
             return verification.outcome_number
         return NEVER
 
@@ -277,14 +280,17 @@ class ModelMonitor:
 
     def _tell_active(self, at_ms: int, at: Moment, out: list[Caused]) -> None:
         self._snapshot_due_ms = None
-        for model_version in sorted(self._active):
+        for model_version in sorted(self._active & self.versions.keys()):
             self._tell(self.versions[model_version], at_ms, at, out)
         self._active.clear()
 
     def _ask_all(self, at: Moment, out: list[Caused]) -> None:
         """Ask for every version: a cool-down that ended may leave a cause whose labels have long been there."""
-        for version in list(self.versions.values()):
-            if version.window.total >= self._target(version):
+        for name in list(self.versions):
+            if self._target_of(name) == NEVER:
+                continue
+            version = self.versions[name]
+            if version.window.total >= self._target_of(version.model_version):
                 self._reached(version, at, out)
 
     def _tell(self, version: VersionMonitor, at_ms: int, at: Moment, out: list[Caused]) -> None:
@@ -341,9 +347,9 @@ class ModelMonitor:
         self._refuse(decision.refusal, row, out)
 
     def _reset(self, event: ResetMonitor, at: Moment, out: list[Caused]) -> None:
-        for version in self.versions.values():
-            if event.model_version in (None, version.model_version):
-                version.reset()
+        for name in self.versions:
+            if event.model_version in (None, name):
+                self.versions[name].reset()
         if event.model_version is None:
             self.supply.reset()
         self._publish(self.alerts.withdraw(event.model_version, "the monitors were reset", at.time_ms), at, out)
@@ -371,16 +377,13 @@ class ModelMonitor:
             "serving": self._serving,
             "versions": list(self.versions),
             "supply": self.supply.snapshot(),
+            "forgotten": sorted(self.versions.forgotten),
         }
 
-    def restore(
-        self, state: ModelState, versions: Mapping[str, tuple[VersionState, Mapping[str, Mapping[str, bytes]]]]
-    ) -> None:
-        """Take over a snapshot. `versions`: each version's own snapshot and the blocks of its windows."""
+    def restore(self, state: ModelState) -> None:
+        """Take over a snapshot, when all versions have taken over theirs."""
         require_version(state, _VERSION, "model monitor")
-        for model_version in state["versions"]:
-            with inside(f"versions[{model_version!r}]"):
-                self.version(model_version).restore(*versions[model_version])
+        self.versions.forgotten = set(state["forgotten"])
         with inside("alerts"):
             self.alerts.restore(state["alerts"])
         with inside("fine_tune"):

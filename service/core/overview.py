@@ -44,6 +44,20 @@ class Misplaced(NamedTuple):
     number: int
 
 
+class MemoryTotals(NamedTuple):
+    """What the monitors of a task take, as of its last tick."""
+
+    awake_bytes: int = 0
+    parked_bytes: int = 0
+    """Of versions that are put by, compressed."""
+    parked: int = 0
+    """Versions that are put by."""
+    evicted: int = 0
+    """Times that one was put by, since the task began."""
+    dropped: int = 0
+    """Versions that were forgotten since then."""
+
+
 class Overview(NamedTuple):
     """All of it, of all models of a task."""
 
@@ -52,12 +66,14 @@ class Overview(NamedTuple):
     quarantined: int = 0
     """Models in quarantine; see service/core/quarantine."""
     misplaced: tuple[Misplaced, ...] = ()
+    memory: MemoryTotals = MemoryTotals()
 
 
 def overview(task: Task) -> Overview:
     """Count what is there. Costs some 3 microseconds a version."""
     misplaced = tuple(Misplaced(*whose, number) for whose, number in task.strays.counts.items())
-    return Overview(tuple(_totals(task)), tuple(_incidents(task)), len(task.quarantine.held), misplaced)
+    held = len(task.quarantine.held)
+    return Overview(tuple(_totals(task)), tuple(_incidents(task)), held, misplaced, _memory(task))
 
 
 class Tells(Protocol):
@@ -89,7 +105,7 @@ def described(task: Task) -> Iterator[MetricSnapshot]:
     A version that cannot be described is left out: to look at a model must not stop the task. Its timers will fail too,
     and that is dealt with.
     """
-    versions = (version for model in task.models.values() for version in model.versions.values())
+    versions = (version for model in task.models.values() for _, version in model.versions.awake())
     for version in islice(versions, DESCRIBED):
         with suppress(Exception):
             yield from _described(version, task)
@@ -102,11 +118,17 @@ def _described(version: VersionMonitor, task: Task) -> list[MetricSnapshot]:
 
 def _totals(task: Task) -> Iterator[VersionTotals]:
     for model_id, model in task.models.items():
-        for name, version in model.versions.items():
-            counts = version.counts.values
-            yield VersionTotals(
-                model_id, name, counts["predictions"], version.window.total, counts["errors"], counts["expired"]
-            )
+        for name, counted, outcomes in model.versions.totals():
+            counts = counted.values
+            yield VersionTotals(model_id, name, counts["predictions"], outcomes, counts["errors"], counts["expired"])
+
+
+def _memory(task: Task) -> MemoryTotals:
+    memory = task.memory
+    parked_bytes = sum([model.versions.parked_bytes() for model in task.models.values()])
+    return MemoryTotals(
+        memory.awake_bytes, parked_bytes, memory.parked_count, memory.evicted_total, memory.dropped_total
+    )
 
 
 def _incidents(task: Task) -> Iterator[FiringIncidents]:

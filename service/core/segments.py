@@ -12,6 +12,9 @@ from service.core.metrics.window import WindowState
 OTHER = "(other)"
 """The value that stands for all beyond `max_segment_values`."""
 
+_WINDOW_BYTES = 3_000
+"""What a window takes beside its outcomes."""
+
 BEYOND = -2
 """The code of a combination for which there was no room."""
 
@@ -131,6 +134,11 @@ class SegmentWindows:
     def named(self) -> Iterator[tuple[str, OutcomeWindow]]:
         """Give the windows by name, sorted."""
         yield from sorted(self.windows.items())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all windows."""
+        return sum([_WINDOW_BYTES + window.size_bytes for window in self.windows.values()])
 
     def snapshot(self) -> SegmentsState:
         """Give all but the rows."""

@@ -267,6 +267,22 @@ class CoreSettings(Settings, frozen=True):
     max_models: Annotated[
         Count, Meta(description="model versions watched per task; events of further ones are dead letters")
     ] = 10_000
+    max_monitor_bytes: Annotated[
+        int,
+        Meta(
+            ge=1_000_000,
+            description="bytes that the monitors of a task's versions hold in memory; beyond it those without an event "
+            "for longest are put by as compressed bytes, and come back when an event needs them",
+        ),
+    ] = 1_000_000_000
+    max_parked_monitor_bytes: Annotated[
+        int,
+        Meta(
+            ge=100_000,
+            description="bytes, before compression (which makes a tenth to a half of them), of versions that are put "
+            "by; beyond it those without an event for longest are forgotten and begin anew, and an alert says so",
+        ),
+    ] = 4_000_000_000
     max_unpredicted_models: Annotated[
         Count,
         Meta(

@@ -13,7 +13,7 @@ import numpy as np
 from schemas.outputs import Output
 from service.core.batches import count_by_place, group, version_batches
 from service.core.columns import Bool, Int
-from service.core.dead_letters import from_event
+from service.core.dead_letters import from_event, unknown_model
 from service.core.effects import Caused, StepResult
 from service.core.failures import ModelError
 from service.core.intake import Intake, Merged, Positions, Role
@@ -21,6 +21,7 @@ from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
 from service.core.label_flow import Unmet
 from service.core.layout import inside
 from service.core.limits import TaskLimits
+from service.core.memory import MonitorMemory
 from service.core.model import ModelMonitor
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
 from service.core.quarantine import Mark, QuarantineBook
@@ -31,8 +32,8 @@ from service.core.strays import StrayBook
 from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, read_join, read_models
 from service.core.verdicts import Isolate, Quarantine, Verdict
-from service.core.version import VersionMonitor
 from service.core.version_batch import VersionBatch
+from service.core.version_state import JoinCounts
 
 
 class Task:
@@ -50,6 +51,9 @@ class Task:
         self.limits = TaskLimits(settings)
         self.quarantine = QuarantineBook()
         self.strays = StrayBook()
+        self.memory = MonitorMemory(settings)
+        self._stirred: set[str] = set()
+        """Models that were touched since the last tick."""
         self._verdicts: list[Verdict] = []
         """Of the step that comes next."""
         self.sequence = 0
@@ -130,6 +134,7 @@ class Task:
         result = self.join.apply(stretch.ops)
         for place, batch in version_batches(prepared, stretch, result):
             key = self.roster.versions[place]
+            self.memory.spoke(place, self._last_tick)
             try:
                 outputs.extend(self._deliver(key, batch))
             except Exception as error:
@@ -145,6 +150,7 @@ class Task:
 
     def _model(self, model_id: str) -> ModelMonitor:
         self._changed.add(model_id)
+        self._stirred.add(model_id)
         monitor = self.models.get(model_id)
         if monitor is None:
             model = self.roster.model(model_id)
@@ -153,9 +159,11 @@ class Task:
             monitor = self.models[model_id] = ModelMonitor(model, self.topics)
         return monitor
 
-    def _version(self, place: int) -> VersionMonitor:
+    def _counts(self, place: int) -> JoinCounts:
+        """Give what the join counts of a version, whether its monitor is in memory or not."""
         key = self.roster.versions[place]
-        return self._model(key.model_id).version(key.model_version)
+        model, name = self._model(key.model_id), key.model_version
+        return model.versions.counts(name) if name in model.versions else model.version(name).counts
 
     def _count(self, prepared: Prepared, stretch: Stretch, result: JoinResult) -> None:
         self._note_repeated(prepared, stretch, ~result.new_prediction)
@@ -180,7 +188,7 @@ class Task:
         for place, first, stop in groups.shares:
             rows = start + groups.rows[first:stop]
             row, last = int(rows[0]), int(rows[-1])
-            self._version(place).counts.add("duplicates", stop - first)
+            self._counts(place).add("duplicates", stop - first)
             identifier, sequence = batch.events[row].prediction_id, int(batch.sequence[row])
             said = Repeated(stop - first, sequence, identifier, int(batch.watermark_ms[last]))
             self._model(self.roster.versions[place].model_id).note_repeated(said)
@@ -201,7 +209,7 @@ class Task:
     def _count_gone(self, gone: Gone, name: str) -> None:
         for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
             if self.roster.versions[place].model_id not in self.quarantine.held:
-                self._version(place).counts.add(name, count)
+                self._counts(place).add(name, count)
 
     # ------------------------------------------------------------------------------- what is kept away
 
@@ -227,7 +235,9 @@ class Task:
         monitor = self.models.pop(verdict.model_id, None)
         self._changed.discard(verdict.model_id)
         versions = [] if monitor is None else list(monitor.versions)
-        self._state.drop(verdict.model_id, [self.roster.place_of(verdict.model_id, version) for version in versions])
+        places = [self.roster.place_of(verdict.model_id, version) for version in versions]
+        self._state.drop(verdict.model_id, places)
+        self.memory.release(places)
         transitions = []
         if monitor is not None and not verdict.silent:
             transitions += monitor.alerts.withdraw(None, "the model is in quarantine", mark.time_ms)
@@ -237,10 +247,7 @@ class Task:
     def _progress(self, model_id: str | None, role: int) -> int:
         """Count the records of one input that a model's monitors have taken in."""
         monitor = self.models.get(model_id or "")
-        versions = [] if monitor is None else monitor.versions.values()
-        if role == Role.LABELS:
-            return sum(version.window.total for version in versions)
-        return sum(version.counts.values["predictions"] for version in versions)
+        return 0 if monitor is None else monitor.versions.taken(labels=role == Role.LABELS)
 
     def isolated_in_a_row(self) -> dict[tuple[str, int], int]:
         """Count, by model and input, the records that were isolated since the model last took one in."""
@@ -263,10 +270,21 @@ class Task:
             model = self.models[model_id]
             if model.next_deadline_ms() <= now_ms:
                 self._changed.add(model_id)
+                self._stirred.add(model_id)
                 try:
                     outputs.extend(model.tick(now_ms, sequence))
                 except Exception as error:
                     raise ModelError(model_id, "tick", error) from error
+        self._settle_memory(now_ms, sequence, outputs)
+
+    def _settle_memory(self, now_ms: int, sequence: int, outputs: list[Caused]) -> None:
+        memory, before = self.memory, self.memory.evicted_total
+        forgotten = memory.settle(sorted(self._stirred), self.models, self.roster)
+        self._stirred.clear()
+        self._state.drop_versions(forgotten)
+        self._changed.update(self.roster.versions[place].model_id for place in forgotten)
+        if memory.evicted_total > before:
+            outputs.extend(self.limits.tell_memory(memory.evicted_total, memory.dropped_total, sequence, now_ms))
 
     def _bury_orphans(self, gone: Gone, sequence: Int, outputs: list[Caused], why: str) -> None:
         for number, row in zip(sequence.tolist(), gone.labels, strict=True):
@@ -290,16 +308,7 @@ class Task:
             except Exception as error:
                 raise ModelError(row.event.model_id, "command", error) from error
             return
-        letter = from_event(
-            "unknown_model",
-            f"$.model_id: no event of {row.event.model_id} has been seen",
-            "$.model_id",
-            self.topics.control,
-            self.topics.partition,
-            row.offset,
-            row.event.event_time_ms,
-            row.event.model_id,
-        )
+        letter = unknown_model(row.event, self.topics.control, self.topics.partition, row.offset)
         outputs.append(Caused(row.sequence, letter))
 
     # ------------------------------------------------------------------------------------------------- state
@@ -322,6 +331,7 @@ class Task:
             "limits": self.limits.snapshot(),
             "quarantine": self.quarantine.snapshot(),
             "strays": self.strays.snapshot(),
+            "memory": self.memory.snapshot(self.models, self.roster),
             "models": list(self.models),
         }
         yield from self._state.changes(header, self.join, self.models, self.roster, self._changed)
@@ -362,9 +372,11 @@ class Task:
             task._take_header(header, positions)
         task.join = read_join(entries, settings.join, spill)
         yield task
-        for model_id, monitor in read_models(header["models"], task.roster, topics, entries):
+        for model_id, monitor in read_models(header["models"], task.roster, topics, entries, task.memory):
             task.models[model_id] = monitor
             yield task
+        task.memory.measure_all(task.models, task.roster)
+        yield task
 
     def _take_header(self, header: TaskHeader, positions: Positions) -> None:
         self.sequence = header["sequence"]
@@ -380,6 +392,8 @@ class Task:
             self.quarantine.restore(header["quarantine"])
         with inside("strays"):
             self.strays.restore(header["strays"])
+        with inside("memory"):
+            self.memory.restore(header["memory"])
 
 
 def _by_sequence(caused: Caused) -> int:

@@ -15,13 +15,15 @@ from urllib.parse import quote
 
 from service.core.failures import ModelError
 from service.core.join import JoinBuffer, JoinStateError, Spill
-from service.core.layout import checked
+from service.core.layout import Natural, checked
 from service.core.limits import LimitsState
+from service.core.memory import MemoryState, MonitorMemory
 from service.core.model import ModelMonitor, ModelState
 from service.core.prepare import TaskTopics
 from service.core.quarantine import QuarantineState
 from service.core.roster import Roster, RosterState
 from service.core.settings import JoinSettings
+from service.core.shelf import Changes
 from service.core.state import (
     MISFITS,
     CorruptStateError,
@@ -32,7 +34,6 @@ from service.core.state import (
     told,
 )
 from service.core.strays import StraysState
-from service.core.version import VersionMonitor
 from service.core.version_state import VersionState
 
 VERSIONS = {"task": 2, "model": 2, "version": 2, "outcomes": 1}
@@ -43,8 +44,8 @@ MAX_ENTRY_BYTES = 900_000
 class TaskHeader(TypedDict):
     """The entry `task`."""
 
-    sequence: int
-    newest_ms: int
+    sequence: Natural
+    newest_ms: Natural
     last_tick: int
     clocks_ms: tuple[int, int, int]
     """Merge keys of control, predictions and labels."""
@@ -52,6 +53,7 @@ class TaskHeader(TypedDict):
     limits: LimitsState
     quarantine: QuarantineState
     strays: StraysState
+    memory: MemoryState
     models: list[str]
 
 
@@ -95,22 +97,28 @@ class TaskState:
 
     def _model(self, model_id: str, model: ModelMonitor, roster: Roster) -> dict[str, bytes | None]:
         entries = self._put(_model_entry(model_id), "model", model.snapshot())
-        for version in model.versions.values():
-            place = roster.place_of(model_id, version.model_version)
-            entries.update(self._version(f"version/{place}", version))
+        for model_version in model.versions:
+            changes = model.versions.changes(model_version)
+            if changes is not None:
+                entries.update(self._version(f"version/{roster.place_of(model_id, model_version)}", changes))
         return entries
 
     def drop(self, model_id: str, places: Iterable[int]) -> None:
         """Let the next changes remove what is stored of a model and of its versions, by their places."""
+        if _model_entry(model_id) in self._stored:
+            self._dropped.update(self._remove(_model_entry(model_id)))
+        self.drop_versions(places)
+
+    def drop_versions(self, places: Iterable[int]) -> None:
+        """Let the next changes remove what is stored of versions, by their places."""
         versions = [f"version/{place}" for place in places]
-        own = {_model_entry(model_id), *versions}
         below = tuple(f"{name}/outcomes/" for name in versions)
-        for name in sorted(name for name in self._stored if name in own or name.startswith(below or ("\0",))):
+        for name in sorted(name for name in self._stored if name in versions or name.startswith(below or ("\0",))):
             self._dropped.update(self._remove(name))
 
-    def _version(self, name: str, version: VersionMonitor) -> dict[str, bytes | None]:
-        entries = self._put(name, "version", version.snapshot())
-        for key, block in version.changed_blocks():
+    def _version(self, name: str, changes: Changes) -> dict[str, bytes | None]:
+        entries = self._put(name, "version", changes.state)
+        for key, block in changes.blocks:
             entry = f"{name}/outcomes/{key}"
             entries.update(self._remove(entry) if block is None else self._put(entry, "outcomes", block))
         return entries
@@ -203,9 +211,9 @@ def read_join(entries: Mapping[str, bytes], settings: JoinSettings, spill: Spill
 
 
 def read_models(
-    names: Iterable[str], roster: Roster, topics: TaskTopics, entries: Mapping[str, bytes]
+    names: Iterable[str], roster: Roster, topics: TaskTopics, entries: Mapping[str, bytes], memory: MonitorMemory
 ) -> Iterator[tuple[str, ModelMonitor]]:
-    """Restore the models, one after the other."""
+    """Restore the models, one after the other; versions that were put by are left so."""
     outcomes: dict[str, dict[str, dict[str, bytes]]] = {}
     for name in entries:
         version, found, rest = name.partition("/outcomes/")
@@ -216,15 +224,20 @@ def read_models(
         model = roster.model(model_id)
         if model is None:
             raise CorruptStateError(f"task: the roster does not know {model_id}, which is watched")
-        name = _model_entry(model_id)
-        state = read_entry(entries, name, "model")
-        versions = {}
-        for model_version in state["versions"]:
-            name = f"version/{roster.place_of(model_id, model_version)}"
-            versions[model_version] = (read_entry(entries, name, "version"), outcomes.get(name, {}))
+        state = read_entry(entries, _model_entry(model_id), "model")
         monitor = ModelMonitor(model, topics)
-        with blaming(f"model/{model_id} or one of its versions"):
-            monitor.restore(state, versions)
+        for model_version in state["versions"]:
+            with blaming(_model_entry(model_id)):
+                place = roster.place_of(model_id, model_version)
+            name = f"version/{place}"
+            stored, blocks = read_entry(entries, name, "version"), outcomes.get(name, {})
+            with blaming(name):
+                if memory.is_parked(place):
+                    monitor.versions.adopt(model_version, stored, blocks)
+                else:
+                    monitor.version(model_version).restore(stored, blocks)
+        with blaming(_model_entry(model_id)):
+            monitor.restore(state)
         yield model_id, monitor
 
 

@@ -1,6 +1,6 @@
 """Everything that is watched of one model version."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from service.core.inputs.blocks import RowTimes
 from service.core.inputs.embeddings import EmbeddingMonitor
 from service.core.inputs.feature_monitor import FeatureMonitor
 from service.core.inputs.latency import LatencyMonitor
-from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor
+from service.core.inputs.value_monitor import LabelMonitor, PredictionMonitor, bracketed
 from service.core.inputs.versions import require_version
 from service.core.layout import inside
 from service.core.limits import limit_finding
@@ -282,7 +282,7 @@ class VersionMonitor:
             detectors=self.loss.verdicts(),
             drift=self.features.drift()
             | self.embeddings.drift()
-            | _bracketed(self.predictions.drift() | self.labels.drift()),
+            | bracketed(self.predictions.drift() | self.labels.drift()),
             data_quality=self.features.quality() | self.embeddings.quality(),
             limits={name: hits for name, hits in self._limits(sequence).items() if hits},
         )
@@ -351,14 +351,17 @@ class VersionMonitor:
             "interval": (self._interval_start_ms, self._interval_predictions, self._interval_errors),
         }
 
+    def _windows(self) -> dict[str, OutcomeWindow | RecentPredictions]:
+        segments = {str(place): window for place, window in enumerate(self.segments.windows.values())}
+        return {"all": self.window, "recent": self.estimate.recent, **segments}
+
+    def blocks(self) -> dict[str, dict[str, bytes]]:
+        """Give the blocks of all windows, by window and key."""
+        return {owner: dict(window.snapshot_blocks()) for owner, window in self._windows().items()}
+
     def changed_blocks(self) -> Iterator[tuple[str, bytes | None]]:
         """Give the blocks of all windows that changed since the last call, by window and number; None: vanished."""
-        windows: list[tuple[str, OutcomeWindow | RecentPredictions]] = [
-            ("all", self.window),
-            ("recent", self.estimate.recent),
-        ]
-        windows += [(str(place), window) for place, window in enumerate(self.segments.windows.values())]
-        for owner, window in windows:
+        for owner, window in self._windows().items():
             changed, vanished = window.changed_blocks()
             yield from ((f"{owner}/{key}", block) for key, block in changed)
             yield from ((f"{owner}/{key}", None) for key in vanished)
@@ -368,33 +371,23 @@ class VersionMonitor:
         require_version(state, _VERSION, "version monitor")
         self._judge_as(regression=state["regression"])
         self.counts.values.update(state["counts"])
-        with inside("features"):
-            self.features.restore(state["features"])
-        with inside("embeddings"):
-            self.embeddings.restore(state["embeddings"])
-        with inside("predictions"):
-            self.predictions.restore(state["predictions"])
-        with inside("labels"):
-            self.labels.restore(state["labels"])
-        with inside("latency"):
-            self.latency.restore(state["latency"])
-        with inside("window"):
-            self.window.restore(state["window"], blocks.get("all", {}))
-        with inside("segments"):
-            self.segments.restore(state["segments"], blocks)
-        with inside("loss"):
-            self.loss.restore(state["loss"], self.window.total)
-        with inside("estimate"):
-            self.estimate.restore(state["estimate"], blocks.get("recent", {}))
-        with inside("label_delay"):
-            self.delays.restore(state["label_delay"])
+        parts: dict[str, Callable[[], None]] = {
+            "features": lambda: self.features.restore(state["features"]),
+            "embeddings": lambda: self.embeddings.restore(state["embeddings"]),
+            "predictions": lambda: self.predictions.restore(state["predictions"]),
+            "labels": lambda: self.labels.restore(state["labels"]),
+            "latency": lambda: self.latency.restore(state["latency"]),
+            "window": lambda: self.window.restore(state["window"], blocks.get("all", {})),
+            "segments": lambda: self.segments.restore(state["segments"], blocks),
+            "loss": lambda: self.loss.restore(state["loss"], self.window.total),
+            "estimate": lambda: self.estimate.restore(state["estimate"], blocks.get("recent", {})),
+            "label_delay": lambda: self.delays.restore(state["label_delay"]),
+        }
+        for name, restore in parts.items():
+            with inside(name):
+                restore()
         self._breached = set(state["breached"])
         self._limits_told = set(state["limits_told"])
         self.meaning.restore(state["meaning"])
         self.held.restore(state["held"])
         self._interval_start_ms, self._interval_predictions, self._interval_errors = state["interval"]
-
-
-def _bracketed(drift: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Tell the model's own answers from features that may have the same names."""
-    return {f"({name})": ratio for name, ratio in drift.items()}

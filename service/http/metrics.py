@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from schemas.outputs import MetricSnapshot
-from service.core.overview import FiringIncidents, VersionTotals, scattered_models
+from service.core.overview import FiringIncidents, MemoryTotals, VersionTotals, scattered_models
 
 
 class TaskNumbers(Protocol):
@@ -72,6 +72,10 @@ class TaskNumbers(Protocol):
         """Give (model, input, records that lie in a wrong place), as of the last commit."""
         ...
 
+    def memory(self) -> MemoryTotals:
+        """Say what the monitors take, as of the last commit."""
+        ...
+
     def durations(self) -> Iterable[tuple[str, Sequence[tuple[float, int]], float]]:
         """Give (step or commit, how often it took at most so many seconds, the last without bound; sum of seconds)."""
         ...
@@ -98,6 +102,7 @@ class _Tasks(Collector):
         yield from _durations(stats)
         yield from _output_metrics(stats)
         yield _incidents(stats)
+        yield from _memory(stats)
         yield from _totals(stats)
         yield _misplaced(stats)
         yield _scattered(stats)
@@ -199,6 +204,30 @@ def _durations(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
 
 def _bound(seconds: float) -> str:
     return str(floatToGoString(seconds))  # type: ignore[no-untyped-call]  # its types are missing
+
+
+def _memory(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
+    labels = ["partition"]
+    held = GaugeMetricFamily(
+        "tidegauge_monitor_bytes",
+        "Bytes of the monitors of versions: in memory as they work, or put by and compressed.",
+        labels=["state", "partition"],
+    )
+    parked = GaugeMetricFamily(
+        "tidegauge_parked_versions", "Versions that are put by until an event needs them.", labels=labels
+    )
+    evicted = CounterMetricFamily("tidegauge_versions_evicted", "Times that a version was put by.", labels=labels)
+    dropped = CounterMetricFamily(
+        "tidegauge_versions_dropped", "Versions forgotten for want of memory: they begin anew.", labels=labels
+    )
+    for partition, task in stats.items():
+        memory, key = task.memory(), [str(partition)]
+        held.add_metric(["awake", *key], memory.awake_bytes)
+        held.add_metric(["parked", *key], memory.parked_bytes)
+        parked.add_metric(key, memory.parked)
+        evicted.add_metric(key, memory.evicted)
+        dropped.add_metric(key, memory.dropped)
+    yield from (held, parked, evicted, dropped)
 
 
 def _incidents(stats: Mapping[int, TaskNumbers]) -> Metric:

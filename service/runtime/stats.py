@@ -11,7 +11,7 @@ from schemas.outputs import DeadLetter, MetricSnapshot, Output
 from service.core.dead_letters import REASONS
 from service.core.effects import StepResult
 from service.core.intake import Positions, Role
-from service.core.overview import FiringIncidents, Overview, VersionTotals
+from service.core.overview import FiringIncidents, MemoryTotals, Overview, VersionTotals
 
 Phase = Literal["waiting", "acquiring", "restoring", "running", "suspended", "stopping", "failed"]
 
@@ -145,6 +145,10 @@ class TaskStats:
     def quarantined(self) -> int:
         """How many models are in quarantine."""
         return self.overview.quarantined
+
+    def memory(self) -> MemoryTotals:
+        """Say what the monitors take, as of the last commit."""
+        return self.overview.memory
 
     def incidents(self) -> Iterator[FiringIncidents]:
         """Give how many incidents of each model fire, by kind and severity."""

@@ -69,6 +69,8 @@ def test_inspect_says_where_a_task_stands_and_what_it_holds(cli: Cli, monitored:
     assert "tidegauge.predictions: 1,200, committed 1,200; the log holds 0 to 1,200" in result.output
     assert "0 cuts since" in result.output
     assert f"    version v{VERSIONS['version']}: 1, " in result.output
+    assert "  1 models; 0 versions put by, 0 times so far, 0 forgotten" in result.output
+    assert "    m0: 1 versions, " in result.output
 
 
 def test_inspect_as_json_gives_every_entry_with_its_place_size_and_version(cli: Cli, monitored: Path) -> None:

@@ -142,6 +142,11 @@ class PendingRows:
         self.count = 0
         return block
 
+    def size_bytes(self, width: int) -> int:
+        """Say what rows of so many columns take here: a power of two of them, as many as a block once needed."""
+        rows = max(self.count, self.block_events if self.number > 1 else 0)
+        return 8 * width * max(16, 1 << (rows - 1).bit_length()) if rows else 0
+
     def snapshot(self) -> PendingState:
         """Give the rows as bytes (float64, little-endian, row by row)."""
         rows = self.rows

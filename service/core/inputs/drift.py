@@ -10,25 +10,26 @@ Either way the distance called `statistic`, of the current window, ranks the col
 """
 
 from collections import deque
-from typing import Final, NotRequired, TypedDict
+from typing import Final
 
 import numpy as np
 
 from detectors.calibration import thresholds
 from detectors.distances import distance
 from detectors.feature_bets import bank_of
-from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest, FeatureTestState, MakeBank
-from detectors.histogram import MISSING, Counts, HistogramState, ReferenceHistogram
+from detectors.feature_drift import NAME, FeatureDrift, FeatureDriftTest, MakeBank
+from detectors.histogram import MISSING, Counts, ReferenceHistogram
 from detectors.protocol import State
 from schemas.outputs import ChangePoint, DriftKind, Evidence, FeatureContribution
 from service.core.columns import Bool, Float
 from service.core.findings import Finding, Level
 from service.core.inputs.blocks import Block, BlockStart
+from service.core.inputs.drift_state import DriftReference, DriftState
 from service.core.inputs.levels import Moved, Schema, describe_columns, summarise_drift, usable
 from service.core.inputs.loss_by_bin import Association, BlockSample, LossByBin
 from service.core.inputs.moves import Move, move_of, swapped
 from service.core.inputs.versions import require_version
-from service.core.inputs.window import BlockWindow, Recovery, RecoveryState, RingState, mask_to_list
+from service.core.inputs.window import BlockWindow, Recovery, mask_to_list
 from service.core.settings import FeatureDriftSettings
 
 _VERSION = 1
@@ -46,25 +47,11 @@ TOP_FEATURES: Final = 10
 """Features named in one piece of evidence; a person reads no more."""
 
 
-class DriftReference(TypedDict):
-    """What the reference window taught."""
+_TABLES: Final = 6
+"""Tables of columns x bins: counts, positions, edges and bins of the reference; sums of the window, of recovery."""
 
-    histogram: HistogramState
-    before: list[float | str | None]
-
-
-class DriftState(TypedDict):
-    """The snapshot of a DriftMonitor. All but the first two are there once there is a reference."""
-
-    version: int
-    reference: DriftReference | None
-    block_events: NotRequired[int]
-    test: NotRequired[FeatureTestState]
-    window: NotRequired[RingState]
-    recovery: NotRequired[RecoveryState]
-    starts: NotRequired[list[BlockStart]]
-    blocks: NotRequired[int]
-    active: NotRequired[list[int]]
+_COLUMN_BYTES: Final = 500
+"""What a column takes beside them: small arrays and their heads."""
 
 
 class DriftMonitor:
@@ -362,6 +349,15 @@ class DriftMonitor:
         return {schema.names[column]: float(self._shown[column]) if known[column] else None for column in wanted}
 
     # -- state
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what is kept of the reference and the current window: columns x bins, several times."""
+        if self._histogram is None:
+            return 0
+        columns, width = self.shape
+        tables = _TABLES + len(self._window)
+        return self._test.size_bytes + columns * (8 * width * tables + _COLUMN_BYTES)
 
     def snapshot(self) -> DriftState:
         """Give everything that is needed to go on elsewhere. `reference` changes only when it is learnt anew."""

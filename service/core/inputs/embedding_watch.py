@@ -224,6 +224,13 @@ class EmbeddingWatch:
         self._detector = self._new_detector(self._dimension)
         self._detector.adopt(reference)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of sums and pending vectors. The random directions are shared by all of a dimension."""
+        numbers = self._settings.random_features
+        learning = numbers * numbers + BLOCK * self._dimension if self._is_open else 0
+        return 8 * (numbers * (BLOCK + max(WINDOWS) + 2) + learning)
+
     def snapshot(self) -> EmbeddingWatchState:
         """Give everything that is needed to go on elsewhere."""
         return {

@@ -200,6 +200,12 @@ class EmbeddingMonitor:
             if self._quality_settings.enabled:
                 self._quality.adopt(reference_from_state(stored["quality"]))
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all embeddings."""
+        watches = sum([watch.size_bytes for watch in self._watches.values()])
+        return watches + self._pending.size_bytes(len(self._watches)) + self._quality.size_bytes
+
     def snapshot(self) -> EmbeddingsState:
         """Give everything that is needed to go on elsewhere. An embedding takes some 50 kB (see detectors.mmd)."""
         return {

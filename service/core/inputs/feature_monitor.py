@@ -11,7 +11,8 @@ from schemas.events import FeatureValue
 from service.core.columns import Float, Int, Outcomes, Predictions
 from service.core.findings import Finding
 from service.core.inputs.blocks import Block, PendingRows, PendingState, RowTimes
-from service.core.inputs.drift import DriftMonitor, DriftState
+from service.core.inputs.drift import DriftMonitor
+from service.core.inputs.drift_state import DriftState
 from service.core.inputs.feature_table import FeatureTable, FeatureTableState
 from service.core.inputs.loss_by_bin import BlockSample, LossByBin, LossByBinState
 from service.core.inputs.no_features import NoFeature, recognise, told
@@ -224,6 +225,14 @@ class FeatureMonitor:
         if self._quality_settings.enabled and reference["quality"] is not None:
             self._quality.adopt(reference_from_state(reference["quality"]))
         self._pending.skip_first()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all of it: 9 kB a numeric feature of 20 bins, some 45 kB a text feature of 100 categories."""
+        width = self.table.width
+        rows = self._pending.size_bytes(width) + 8 * self._pending.count
+        monitors = self._losses.size_bytes + self._drift.size_bytes + self._quality.size_bytes
+        return self.table.size_bytes + rows + monitors
 
     def snapshot(self) -> FeaturesState:
         """Give everything that is needed to go on elsewhere.

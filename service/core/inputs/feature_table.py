@@ -38,6 +38,8 @@ _SHOWN_CHARS: Final = 40
 """Longest example of a value."""
 
 _VERSION = 1
+_NAME_BYTES: Final = 180
+_CATEGORY_BYTES: Final = 125
 _EMPTY: Final[dict[str, FeatureValue]] = {}
 
 
@@ -298,6 +300,12 @@ class FeatureTable:
         unwatched = [name for name in self._known if name not in watched]
         self._get_unwatched = _row_getter(unwatched) if unwatched else None
         self._regular_lengths = {len(self._known)}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of names and categories, as Python keeps them."""
+        categories = sum([len(codes) for codes in self._codes if codes])
+        return _NAME_BYTES * len(self._names) + _CATEGORY_BYTES * categories
 
     def snapshot(self) -> FeatureTableState:
         """Give the schema and the counters as plain data."""

@@ -293,6 +293,11 @@ class LossByBin:
 
     # -- state
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the two tables. What waits for its outcome is bounded, and little beside them."""
+        return self._count.nbytes + self._sum.nbytes
+
     def snapshot(self) -> LossByBinState:
         """Give everything that is needed to go on elsewhere."""
         self.settle()

@@ -258,6 +258,11 @@ class QualityMonitor:
             if schema.wanted[feature]
         }
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the reference's rates and limits, and of the last block's."""
+        return 0 if self.reference is None else 4 * self.reference.counts.nbytes
+
     def snapshot(self) -> QualityState:
         """Give reference and current findings as plain data."""
         reference = self.reference

@@ -1,6 +1,6 @@
 """What a model says and what turned out to be true: drift of predictions, scores and labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict, cast
 
 import numpy as np
@@ -12,7 +12,8 @@ from schemas.outputs import DriftKind
 from service.core.columns import Bool, Float, Outcomes, Predictions, pair
 from service.core.findings import Finding
 from service.core.inputs.blocks import PendingRows, PendingState, RowTimes
-from service.core.inputs.drift import DriftMonitor, DriftState
+from service.core.inputs.drift import DriftMonitor
+from service.core.inputs.drift_state import DriftState
 from service.core.inputs.versions import require_version
 from service.core.metrics.confidence import said_confidence
 from service.core.settings import FeatureDriftSettings
@@ -119,6 +120,11 @@ class ValueMonitor:
         """Give the reference window as plain data; None until it is whole."""
         return {"version": _VERSION, "drift": self._drift.reference()} if self._drift.is_ready else None
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of rows put by (two columns) and of the drift monitor."""
+        return self._pending.size_bytes(2) + self._drift.size_bytes
+
     def snapshot(self) -> ValueState:
         """Give everything that is needed to go on elsewhere."""
         return {"version": _VERSION, "pending": self._pending.snapshot(), "drift": self._drift.snapshot()}
@@ -189,3 +195,8 @@ class LabelMonitor(ValueMonitor):
             outcomes.sequence, outcomes.watermark_ms, outcomes.prediction_time_ms, outcomes.prediction_offset
         )
         return self.observe(outcomes.actual[:, None], times, classes)
+
+
+def bracketed(drift: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Tell the model's own answers from features that may have the same names."""
+    return {f"({name})": ratio for name, ratio in drift.items()}

@@ -71,6 +71,11 @@ class OutcomeBlock:
         """Bytes held."""
         return self.rows.nbytes + (0 if self.probabilities is None else self.probabilities.nbytes)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its rows in use."""
+        return self.length * (OUTCOME_ROW.itemsize + 8 * self._classes())
+
     def append(self, rows: Rows, vectors: Float | None) -> None:
         """Add rows that fit, with their probabilities, shape (len(rows), K)."""
         stop = self.length + rows.size

@@ -126,6 +126,8 @@ class PerformanceEstimate:
         return {"version": _VERSION, "seen": self._seen.tolist(), "right": self._right.tolist()}
 
     def _take(self, counts: State | EstimateState) -> None:
+        if not len(counts["seen"]) == len(counts["right"]) == CELLS:
+            raise StateError(f"$.seen and $.right: expected {CELLS} counts each")
         self._seen, self._right = np.array(counts["seen"], np.int64), np.array(counts["right"], np.int64)
 
     def snapshot(self) -> EstimateState:

@@ -130,6 +130,11 @@ class RecentPredictions:
             del self._blocks[number]
         self._changed &= self._blocks.keys()
 
+    def snapshot_blocks(self) -> list[tuple[str, bytes]]:
+        """Give every block as (key, bytes)."""
+        self._settle()
+        return [(_key(number), self._pack(number)) for number in self._blocks]
+
     def snapshot(self) -> RecentState:
         """Give everything but the rows, which `changed_blocks` gives."""
         self._settle()

@@ -77,6 +77,11 @@ class OutcomeWindow:
         """Bytes of rows held."""
         return sum(block.nbytes for block in self._blocks)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the outcomes that are held, whatever is allocated for them."""
+        return sum([block.size_bytes for block in self._blocks])
+
     def __len__(self) -> int:
         """Outcomes in the window."""
         return self._total - self._first

@@ -176,6 +176,8 @@ class MemberVersion(VersionMonitor):
 class Member(ModelMonitor):
     """One model under one configuration."""
 
+    PARKS = False  # its monitors are shared
+
     def __init__(self, model: Model, topics: TaskTopics, pools: dict[str, Pool], moment: Moment) -> None:
         super().__init__(model, topics)
         self._pools = pools
@@ -210,6 +212,8 @@ class _FannedVersion(VersionMonitor):
 
 class Fan(ModelMonitor):
     """Hands everything that concerns a model on to each configuration's monitor, and keeps what each gives."""
+
+    PARKS = False
 
     def __init__(
         self,
