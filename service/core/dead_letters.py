@@ -13,6 +13,9 @@ UseReason = Literal[
     "wrong_type",  # text, where the model is a regression
     "too_many",  # of a model or a version beyond the limit
     "unknown_prediction",
+    "label_too_late",  # its prediction waited for the label horizon, in vain
+    "late_duplicate",  # its prediction had its label, longer ago than corrections are taken
+    "correction_too_late",
     "unknown_model",
     "unknown_trigger",
     "wrong_model",

@@ -175,9 +175,13 @@ class LabelFlow:
         if not facts.labels and facts.unmatched >= FEW:
             self._due_ms = min(self._due_ms, self._patience_ends_ms())
 
-    def note_late(self, labels: Unmet, made_ms: Int) -> None:
-        """Take labels that came when their prediction, made at `made_ms`, was not waited for any more."""
+    def note_late(self, labels: Unmet, made_ms: Int, repeated: int = 0) -> None:
+        """Take labels that came when their prediction, made at `made_ms`, was not waited for any more.
+
+        They were noted as unmatched before, as were `repeated` ones that told nothing new.
+        """
         facts = self._facts
+        facts.unmatched = max(facts.unmatched - len(labels.prediction_ids) - repeated, 0)
         if not self._settings.expected or not labels.prediction_ids:
             return
         if not facts.late:

@@ -210,6 +210,10 @@ class ModelMonitor:
         """Take labels for which there is no prediction, so far."""
         self.supply.labels.note_unmatched(labels.behind(self._since))
 
+    def note_late(self, labels: Unmet, made_ms: Int, repeated: int) -> None:
+        """Take labels noted as unmatched before, of predictions that had waited in vain, and so many repetitions."""
+        self.supply.labels.note_late(labels, made_ms, repeated)
+
     # ----------------------------------------------------------------------------------------- policies
 
     def _publish(self, transitions: list[Transition], at: Moment, out: list[Caused]) -> None:

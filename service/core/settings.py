@@ -222,6 +222,15 @@ class JoinSettings(Settings, frozen=True):
         Millis,
         Meta(description="how long a joined prediction is remembered for corrections and duplicates, event time"),
     ] = DAY_MS
+    remembered_ids: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000_000,
+            description="identifiers of a task that have left the join and are still known, so that a late label and a "
+            "late repetition are told as such and at once; 33 bytes each; 0: none",
+        ),
+    ] = 500_000
     max_entries: Annotated[
         int, Meta(ge=1000, description="entries of a task; beyond it the oldest are evicted and counted")
     ] = 10_000_000

@@ -19,6 +19,7 @@ from service.core.failures import ModelError
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
 from service.core.label_flow import Unmet
+from service.core.late import bury_late, note_late
 from service.core.layout import inside
 from service.core.limits import TaskLimits
 from service.core.memory import MonitorMemory
@@ -34,6 +35,11 @@ from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, 
 from service.core.verdicts import Isolate, Quarantine, Verdict
 from service.core.version_batch import VersionBatch
 from service.core.version_state import JoinCounts
+
+_NO_PREDICTION = (
+    "no prediction with its id came in time: there is none, its id, row, target, model or partition differs, or it "
+    "left so long ago that its id is forgotten (core.join.remembered_ids)"
+)
 
 
 class Task:
@@ -263,7 +269,10 @@ class Task:
         gone = self.join.expire(now_ms)
         self._count_gone(gone, "expired")
         at = np.full(len(gone.labels), sequence)
-        self._bury_orphans(gone, at, outputs, "no prediction with its id came in time")
+        self._bury_orphans(gone, at, outputs, _NO_PREDICTION)
+        if len(gone.late.labels):
+            outputs.extend(bury_late(gone.late, self.topics, self.roster, self.settings.join, now_ms, sequence))
+            self._changed.update(note_late(gone.late, self.topics, self.roster, self.models, now_ms, sequence))
         outputs.extend(self.limits.tick(now_ms, sequence, self.roster))
         outputs.extend(self.strays.tick(now_ms, sequence))
         for model_id in sorted(self.models):

@@ -35,6 +35,8 @@ class Trace:
     evicted_labels: list[int] = field(default_factory=list)
     evicted_joined: int = 0
     expired: list[tuple[list[int], list[int]]] = field(default_factory=list)
+    late: list[list[tuple[int, int, bool]]] = field(default_factory=list)
+    """At each expiry: label, event time of its prediction, whether that had a label."""
     sizes: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def add(self, first: int, result: JoinResult) -> None:
@@ -99,9 +101,14 @@ class JoinModel:
         self.kinds: dict[int, dict[tuple[int, int], _Entry]] = {WAITING: {}, ORPHAN: {}, JOINED: {}}
         self.dead: tuple[list[int], list[int]] = ([], [])
         self.number = 0
+        self.made_ms: list[int] = []
+        self.departed: dict[int, tuple[int, bool]] = {}
+        """First half of a key to the event time of its prediction, and whether that had a label."""
+        self.unmatched: set[tuple[int, int]] = set()
         self.trace = Trace()
 
     def do(self, op: Op) -> None:
+        self.made_ms.append(op.time_ms)
         kind, entry = self._living(op)
         (self._label if op.is_label else self._prediction)(op, kind, entry)
         self.number += 1
@@ -110,6 +117,10 @@ class JoinModel:
 
     def expire(self, watermark_ms: int) -> None:
         self._sweep(watermark_ms)
+        late = [key for key in self.unmatched if key in self.kinds[ORPHAN] and key[0] in self.departed]
+        labels = {self.kinds[ORPHAN].pop(key).label: self.departed[key[0]] for key in late}
+        self.trace.late.append([(label, *known) for label, known in sorted(labels.items())])
+        self.unmatched.clear()
         self.trace.expired.append(self.dead)
         self.dead = ([], [])
         waiting, orphans, joined = (len(self.kinds[kind]) for kind in (WAITING, ORPHAN, JOINED))
@@ -120,12 +131,14 @@ class JoinModel:
             if op.key in entries:
                 entry = entries[op.key]
                 if entry.time_ms + self.horizon[kind] < op.watermark_ms:
-                    self._bury(kind, entries.pop(op.key))
+                    self._bury(kind, op.key, entries.pop(op.key))
                     return 0, None
                 return kind, entry
         return 0, None
 
-    def _bury(self, kind: int, entry: _Entry) -> None:
+    def _bury(self, kind: int, key: tuple[int, int], entry: _Entry) -> None:
+        if kind != ORPHAN:
+            self.departed[key[0]] = (self.made_ms[entry.prediction], kind == JOINED)
         if kind == WAITING:
             self.dead[0].append(entry.prediction)
         elif kind == ORPHAN:
@@ -142,6 +155,7 @@ class JoinModel:
     def _label(self, op: Op, kind: int, entry: _Entry | None) -> None:
         if entry is None:
             fate = 0
+            self.unmatched.add(op.key)
             self.kinds[ORPHAN][op.key] = _Entry(op.time_ms, label=self.number, revision=op.revision)
         elif kind == WAITING:
             fate = 2
@@ -179,7 +193,10 @@ class JoinModel:
             self._sweep(watermark_ms)
         for kind in (JOINED, ORPHAN, WAITING):
             while self._over() and self.kinds[kind]:
-                entry = self.kinds[kind].pop(next(iter(self.kinds[kind])))
+                key = next(iter(self.kinds[kind]))
+                entry = self.kinds[kind].pop(key)
+                if kind == JOINED:
+                    self.departed[key[0]] = (self.made_ms[entry.prediction], True)
                 self.trace.evicted_joined += kind == JOINED
                 if kind == ORPHAN:
                     self.trace.evicted_labels.append(entry.label)
@@ -190,4 +207,4 @@ class JoinModel:
         for kind, entries in self.kinds.items():
             for key, entry in list(entries.items()):
                 if entry.time_ms + self.horizon[kind] < watermark_ms:
-                    self._bury(kind, entries.pop(key))
+                    self._bury(kind, key, entries.pop(key))

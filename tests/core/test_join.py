@@ -107,6 +107,8 @@ def buffer_trace(
 def expire(buffer: JoinBuffer, watermark_ms: int, trace: Trace) -> None:
     gone = buffer.expire(watermark_ms)
     trace.expired.append((gone.predictions["offset"].tolist(), gone.labels["offset"].tolist()))
+    late = (gone.late.labels["offset"].tolist(), gone.late.made_ms.tolist(), gone.late.answered.tolist())
+    trace.late.append(list(zip(*late, strict=True)))
     trace.sizes.append(tuple(buffer.sizes())[:4])
 
 

@@ -37,7 +37,7 @@ def filled() -> JoinBuffer:
 def test_a_block_of_rows_is_written_once_and_afterwards_only_its_flags() -> None:
     buffer = filled()
     first = dict(buffer.changed_blocks().blocks)
-    assert {key.split("/")[0] for key in first} == {"meta", "waiting", "orphans", "joined"}
+    assert {key.split("/")[0] for key in first} == {"meta", "waiting", "orphans", "joined", "unmatched"}
     assert list(dict(buffer.changed_blocks().blocks)) == ["meta"]
     buffer.apply(columns(100, 5_000, labels=True))
     second = dict(buffer.changed_blocks().blocks)

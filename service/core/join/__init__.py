@@ -13,6 +13,7 @@ from service.core.join.operations import (
     JoinResult,
     JoinSizes,
     LabelFate,
+    LateLabels,
 )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "JoinedCorrections",
     "JoinedOutcomes",
     "LabelFate",
+    "LateLabels",
     "Spill",
     "block_content",
     "hash_keys",

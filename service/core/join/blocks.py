@@ -9,7 +9,10 @@ Records, by key:
     waiting/0000000012/rows       packed rows, oldest first (also orphans/, joined/)
     waiting/0000000012/flags      one bit a row, set where it lives; absent where all do
     waiting/0000000012/extras/0   length-prefixed extras, in parts
-    expired/predictions/0         found dead and not yet reported, in parts (also expired/labels/)
+    departed/0000000012           keys that have left, in the order in which they did
+departed/pending/0            those since the last time that timers fired
+unmatched/0                   keys of labels that found nothing since then
+expired/predictions/0         found dead and not yet reported, in parts (also expired/labels/)
 
 Each begins with a mark, a version and a checksum (XXH3) over its key and its bytes, so a record that was damaged, or
 stands under another's key, is named by the error.
@@ -23,7 +26,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
+from service.core.join.departed import DEPARTED_ROW, Departed
 from service.core.join.entries import Entries
 from service.core.join.memory import Spill
 from service.core.join.rows import KIND_NAMES, KINDS, LABEL_BYTES, PREDICTION_BYTES, Raw
@@ -35,6 +40,7 @@ PART_BYTES = 800_000
 below 900 kB, and so below Kafka's default of 1 MiB."""
 
 _MARK = b"TGJB"
+_KEY_BYTES = 16
 _HEADER = struct.Struct("<4sHHQ")  # mark, version, nothing, checksum
 
 
@@ -70,6 +76,12 @@ class JoinState:
     expired_predictions: list[Raw] = field(default_factory=list)
     """Found dead and not yet reported, in the order in which they were found."""
     expired_labels: list[Raw] = field(default_factory=list)
+    departed: Departed = field(default_factory=lambda: Departed(0))
+    """Keys that have left. The limit is a setting, and not part of the state."""
+    unmatched: list[NDArray[np.uint64]] = field(default_factory=list)
+    """Keys, shape (n, 2), of labels that found nothing since `expire` was called last: 16 bytes beside each orphan."""
+    unmatched_written: int = 0
+    """How many of them a snapshot already holds."""
 
 
 class Record(NamedTuple):
@@ -93,6 +105,13 @@ def records(state: JoinState) -> list[Record]:
             listed += _block_records(f"{KIND_NAMES[kind]}/{block.number:010d}", store, slot, block)
     for name, rows in (("predictions", state.expired_predictions), ("labels", state.expired_labels)):
         listed += _parts(f"expired/{name}", b"".join(part.tobytes() for part in rows), 0)
+    departed = state.departed
+    for number, held in departed.blocks.items():
+        listed.append(Record(f"departed/{number:010d}", number in departed.changed, held.tobytes))
+    waiting = b"".join(part.tobytes() for part in departed.pending)
+    listed += _parts("departed/pending", waiting, departed.pending_written * DEPARTED_ROW.itemsize)
+    unmatched = b"".join(part.tobytes() for part in state.unmatched)
+    listed += _parts("unmatched", unmatched, state.unmatched_written * _KEY_BYTES)
     return listed
 
 
@@ -102,6 +121,9 @@ def set_clean(state: JoinState) -> None:
         store.rows_changed[:] = store.flags_changed[:] = False
         for block in store.blocks.values():
             block.extras_written = len(block.extras)
+    state.departed.changed.clear()
+    state.departed.pending_written = sum(len(rows) for rows in state.departed.pending)
+    state.unmatched_written = sum(len(keys) for keys in state.unmatched)
 
 
 def _block_records(key: str, store: RowStore, slot: int, block: Block) -> Iterator[Record]:
@@ -144,6 +166,12 @@ def _meta(state: JoinState) -> bytes:
         "watermark_ms": state.watermark_ms,
         "expired_predictions": sum(len(rows) for rows in state.expired_predictions),
         "expired_labels": sum(len(rows) for rows in state.expired_labels),
+        "departed": [
+            state.departed.total,
+            [[number, len(rows)] for number, rows in state.departed.blocks.items()],
+            sum(len(rows) for rows in state.departed.pending),
+        ],
+        "unmatched": sum(len(keys) for keys in state.unmatched),
     }
     return msgspec.msgpack.encode(meta)
 
@@ -162,7 +190,25 @@ def restore_state(blocks: Mapping[str, bytes], spill: Spill | None = None) -> Jo
     expired = meta["expired_predictions"], meta["expired_labels"]
     state.expired_predictions = _restore_expired(blocks, "predictions", PREDICTION_BYTES, expired[0])
     state.expired_labels = _restore_expired(blocks, "labels", LABEL_BYTES, expired[1])
+    _restore_departed(state, meta, blocks)
     return state
+
+
+def _restore_departed(state: JoinState, meta: dict[str, Any], blocks: Mapping[str, bytes]) -> None:
+    """Take over the keys that have left; an older program remembered none, so that memory begins now."""
+    total, listed, pending = meta.get("departed", (0, [], 0))
+    size = DEPARTED_ROW.itemsize
+    held = [
+        (number, np.frombuffer(open_block(blocks, f"departed/{number:010d}", count * size), DEPARTED_ROW))
+        for number, count in listed
+    ]
+    waiting = np.frombuffer(_open_parts(blocks, "departed/pending", pending * size), DEPARTED_ROW)
+    state.departed.restore(total, held, waiting)
+    if count := meta.get("unmatched", 0):
+        state.unmatched_written = count
+        state.unmatched = [
+            np.frombuffer(_open_parts(blocks, "unmatched", _KEY_BYTES * count), np.uint64).reshape(-1, 2)
+        ]
 
 
 def _restore_store(store: RowStore, name: str, meta: dict[str, Any], blocks: Mapping[str, bytes]) -> None:

@@ -7,7 +7,8 @@ An entry is dead for an operation at watermark w when its time plus its horizon 
 * an outcome is remembered from the watermark at which its label in force was joined for `correction_horizon_ms`: a
   correction renews it.
 
-The dead are not there: a prediction that comes again is new, a label that comes too late waits as an orphan.
+The dead are not there: a prediction that comes again is new, a label that comes too late waits as an orphan. But keys
+that have left are remembered for a while (`departed`): at the next `expire` such a label is given up as late.
 
 Order is all that matters, not where batches are cut. The bounds are looked at after every 4096th operation since the
 task began, so at most `max_entries` + 4096 entries are kept. What is over goes in the order of least loss, the oldest
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.core.columns import LABEL_ROW, PREDICTION_ROW, Bool, Int
 from service.core.join.blocks import BlockChanges, JoinState, Record, records, restore_state, set_clean
@@ -26,10 +28,13 @@ from service.core.join.entries import Entries
 from service.core.join.index import U64
 from service.core.join.memory import Spill
 from service.core.join.operations import (
+    NO_LATE,
     Gone,
     JoinOps,
     JoinResult,
     JoinSizes,
+    LabelFate,
+    LateLabels,
 )
 from service.core.join.repeated import resolve_repeated
 from service.core.join.result import Part, result_of, rows_of
@@ -38,6 +43,7 @@ from service.core.join.rows import (
     KINDS,
     ORPHAN,
     ORPHAN_ROW,
+    ROW_TYPES,
     WAITING,
     WAITING_ROW,
     Raw,
@@ -63,6 +69,7 @@ class JoinBuffer:
     def __init__(self, settings: JoinSettings, state: JoinState | None = None, *, spill: Spill | None = None) -> None:
         self._settings = settings
         self._state = state if state is not None else JoinState(Entries(spill))
+        self._state.departed.limit = settings.remembered_ids
         self._known: set[str] = set()
         """Keys of the blocks that `changed_blocks` has given, or that the state was restored from."""
         self._calls = 0
@@ -86,6 +93,7 @@ class JoinBuffer:
             self._state.operations += len(segment.hi)
             self._state.watermark_ms = int(segment.watermark_ms[-1])
             parts.append(Part(start, start + len(segment.hi) - 1, changes, *self._enforce()))
+        self._note_unmatched(ops, label_fate)
         self._state.entries.compact()
         return result_of(new_prediction, label_fate, parts)
 
@@ -93,11 +101,12 @@ class JoinBuffer:
         """Remove what is dead at the watermark; gives it with what operations have found dead since the last call."""
         self._calls += 1
         self._sweep(watermark_ms)
+        late = self._give_up_late()
         self._state.watermark_ms = max(self._state.watermark_ms, watermark_ms)
         self._state.entries.compact()
         predictions, labels = self._state.expired_predictions, self._state.expired_labels
         self._state.expired_predictions, self._state.expired_labels = [], []
-        return Gone(rows_of(predictions, PREDICTION_ROW), rows_of(labels, LABEL_ROW))
+        return Gone(rows_of(predictions, PREDICTION_ROW), rows_of(labels, LABEL_ROW), late)
 
     def sizes(self) -> JoinSizes:
         """Tell how much is kept."""
@@ -154,14 +163,59 @@ class JoinBuffer:
         write(work)
         _keep(self._state.expired_predictions, changes.expired_predictions, WAITING_ROW)
         _keep(self._state.expired_labels, changes.expired_labels, ORPHAN_ROW)
+        self._note_departed(segment, changes)
+
+    def _note_departed(self, segment: Segment, changes: Changes) -> None:
+        """Remember predictions that the segment found dead, waiting or answered."""
+        parts = [(*part, False) for part in changes.expired_predictions]
+        parts += [(*part, True) for part in changes.dead_outcomes]
+        if not parts:
+            return
+        operation = np.concatenate([part[0] for part in parts])
+        made_ms = np.concatenate([part[1] for part in parts]).view(PREDICTION_ROW)["time_ms"]
+        answered = np.repeat([part[2] for part in parts], [len(part[0]) for part in parts])
+        order = operation.argsort(kind="stable")
+        self._state.departed.add(segment.hi.take(operation[order]), made_ms[order], answered[order])
+
+    def _note_unmatched(self, ops: JoinOps, fate: NDArray[np.uint8]) -> None:
+        """Remember the keys of labels that found nothing, until `expire` asks why."""
+        unmatched = fate == LabelFate.WAITING
+        if self._settings.remembered_ids and unmatched.any():
+            self._state.unmatched.append(ops.keys[ops.is_label][unmatched].copy())
+
+    def _give_up_late(self) -> LateLabels:
+        """Remove the labels that came since the last call, and wait, though their prediction has left."""
+        self._state.departed.settle()
+        if not self._state.unmatched:
+            return NO_LATE
+        keys = np.unique(np.concatenate(self._state.unmatched), axis=0)
+        self._state.unmatched.clear()
+        self._state.unmatched_written = 0
+        known = self._state.departed.find(keys[:, 0])
+        keys, made_ms, answered = keys[known.found], known.made_ms[known.found], known.answered[known.found]
+        waiting = self._state.entries.find(keys[:, 0].copy(), keys[:, 1].copy()).of.get(ORPHAN)
+        if waiting is None:
+            return NO_LATE
+        labels = self._state.entries.remove(ORPHAN, waiting.numbers).view(ORPHAN_ROW)["label"].copy().view(LABEL_ROW)
+        order = labels["offset"].argsort(kind="stable")
+        return LateLabels(labels[order], made_ms[waiting.index][order], answered[waiting.index][order])
 
     def _sweep(self, watermark_ms: int) -> None:
         for kind in KINDS:
             swept = self._state.entries.sweep(kind, watermark_ms - self._horizons[kind])
             if kind == WAITING:
                 self._state.expired_predictions += [rows.view(WAITING_ROW)["prediction"].copy() for rows in swept]
+                self._depart(swept, kind)
             elif kind == ORPHAN:
                 self._state.expired_labels += [rows.view(ORPHAN_ROW)["label"].copy() for rows in swept]
+            else:
+                self._depart(swept, kind)
+
+    def _depart(self, parts: list[Raw], kind: int) -> None:
+        for part in parts:
+            rows = part.view(ROW_TYPES[kind])
+            made_ms = rows["prediction"].copy().view(PREDICTION_ROW)["time_ms"]
+            self._state.departed.add(rows["hi"], made_ms, kind == JOINED)
 
     def _over(self) -> tuple[int, int]:
         """Tell how many entries and bytes there are too many; not positive where there are not."""
@@ -177,6 +231,7 @@ class JoinBuffer:
             self._sweep(self._state.watermark_ms)
             for kind in (JOINED, ORPHAN, WAITING):
                 gone[kind] = self._state.entries.evict(kind, *self._over())
+            self._depart(gone[JOINED], JOINED)
         return (
             [rows.view(WAITING_ROW)["prediction"].copy() for rows in gone[WAITING]],
             [rows.view(ORPHAN_ROW)["label"].copy() for rows in gone[ORPHAN]],

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.columns import LABEL_ROW, PREDICTION_ROW
 from service.core.join.blocks import open_block
+from service.core.join.departed import DEPARTED_ROW
 from service.core.join.rows import KIND_NAMES, LABEL_BYTES, PREDICTION_BYTES, ROW_TYPES
 
 _NESTED = {PREDICTION_BYTES: PREDICTION_ROW, LABEL_BYTES: LABEL_ROW}
@@ -27,6 +28,8 @@ def block_content(key: str, block: bytes) -> Any:
         return _columns(np.frombuffer(payload, _ROWS[owner]))
     if owner in _ROWS and part == "flags":
         return np.unpackbits(np.frombuffer(payload, np.uint8)).tolist()
+    if owner == "departed" and "/" not in rest:
+        return _columns(np.frombuffer(payload, DEPARTED_ROW))
     # Parts of expired rows and of extras may end within one; they are shown as they are.
     return bytes(payload)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.core.columns import Bool, Int
+from service.core.columns import LABEL_ROW, Bool, Int
 
 Rows = NDArray[np.void]
 
@@ -61,6 +61,19 @@ class JoinedCorrections(NamedTuple):
     labels: Rows
 
 
+class LateLabels(NamedTuple):
+    """Labels that no prediction waits for any more, in the order of their offsets. Shape (n,) each."""
+
+    labels: Rows
+    made_ms: Int
+    """Event time of the prediction."""
+    answered: Bool
+    """Whether it had a label: this one came once more. Else it had waited in vain."""
+
+
+NO_LATE = LateLabels(np.zeros(0, LABEL_ROW), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+
+
 class Gone(NamedTuple):
     """Entries that are no longer kept, without having been joined: oldest first in each."""
 
@@ -68,6 +81,8 @@ class Gone(NamedTuple):
     """PREDICTION_ROW of predictions that waited for a label."""
     labels: Rows
     """LABEL_ROW of labels that waited for a prediction."""
+    late: LateLabels = NO_LATE
+    """Came since the last call of `expire`, and are of predictions that have left the join."""
 
 
 class JoinResult(NamedTuple):

@@ -68,7 +68,7 @@ class _Run:
         self._known: dict[tuple[int, int], _Entry | None] = {}
         self._stored: dict[tuple[int, int], tuple[int, int]] = {}
         self._outcomes, self._corrections = _Events(), _Events()
-        self._expired_predictions, self._expired_labels = _Events(), _Events()
+        self._expired_predictions, self._expired_labels, self._dead_outcomes = _Events(), _Events(), _Events()
         self._extras: Extras = []
         self._old_labels: list[bytes] = []
 
@@ -109,6 +109,8 @@ class _Run:
             self._expired_predictions.add(operation, entry.prediction)
         elif entry.kind == ORPHAN:
             self._expired_labels.add(operation, entry.label)
+        else:
+            self._dead_outcomes.add(operation, entry.prediction)
 
     def _prediction(self, operation: int, place: int, entry: _Entry | None) -> _Entry:
         if entry is not None and entry.kind != ORPHAN:
@@ -163,6 +165,7 @@ class _Run:
         for events, parts, item in (
             (self._expired_predictions, changes.expired_predictions, PREDICTION_BYTES),
             (self._expired_labels, changes.expired_labels, LABEL_BYTES),
+            (self._dead_outcomes, changes.dead_outcomes, PREDICTION_BYTES),
         ):
             if events.operation:
                 parts.append((events.operations(), _items(events.first, item)))

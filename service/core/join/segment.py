@@ -74,6 +74,8 @@ class Changes:
     """Operations whose outcome or correction is not remembered, because its key was changed again in the segment."""
     expired_predictions: list[tuple[Int, Raw]] = field(default_factory=list)
     expired_labels: list[tuple[Int, Raw]] = field(default_factory=list)
+    dead_outcomes: list[tuple[Int, Raw]] = field(default_factory=list)
+    """Predictions of outcomes that were remembered for too long."""
     replaced: list[tuple[int, Int]] = field(default_factory=list)
     """(kind, numbers) of rows that are not those of their entries any more."""
 
@@ -130,6 +132,8 @@ def _without_dead(work: Work, kind: int, matches: Matches) -> Matches:
         changes.expired_predictions.append((gone.index, gone.rows.view(WAITING_ROW)["prediction"].copy()))
     elif kind == ORPHAN:
         changes.expired_labels.append((gone.index, gone.rows.view(ORPHAN_ROW)["label"].copy()))
+    else:
+        changes.dead_outcomes.append((gone.index, gone.rows.view(JOINED_ROW)["prediction"].copy()))
     changes.replaced.append((kind, gone.numbers))
     _arrive(work, gone.index)
     return _select(matches, ~dead)

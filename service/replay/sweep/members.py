@@ -266,6 +266,11 @@ class Fan(ModelMonitor):
         for member in self._members:
             member.note_unmatched(labels)
 
+    def note_late(self, labels: Unmet, made_ms: Int, repeated: int) -> None:
+        """Let every configuration know."""
+        for member in self._members:
+            member.note_late(labels, made_ms, repeated)
+
     def next_deadline_ms(self) -> int:
         """Say when the first of them has something to do."""
         return min(member.next_deadline_ms() for member in self._members)
