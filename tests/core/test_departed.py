@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.codec import encode
 from schemas.outputs import Alert, DeadLetter
+from service.core.intake import Role
 from service.core.join import departed
 from service.core.join.departed import Departed
 from service.core.settings import CoreSettings, JoinSettings
@@ -77,3 +79,19 @@ def test_labels_that_all_come_too_late_raise_an_alert_that_names_the_setting() -
     assert "core.join.label_horizon_ms (10 s)" in late.summary
     assert "up to 16 s after their predictions" in late.summary
     assert "Raise core.join.label_horizon_ms" in late.advice
+
+
+@pytest.mark.parametrize("batch", [13, 160])
+def test_cuts_and_restarts_change_no_late_letter(batch: int) -> None:
+    labels = [at(0, 2), at(0, 20), at(0, 21, revision=1), at(1, 22), at(1, 22), at(9_999, 23), at(1, 24), at(390, 39)]
+    source = Source([], [prediction(n % 390, "a", event_time_ms=START_MS + n * 100) for n in range(600)], labels)
+    expected = [encode(output) for output in Driver(source, SETTINGS).run(batch=10_000)]
+    driver, got, entries = Driver(source, SETTINGS), [], {}
+    while sum([driver.offer(role, batch) for role in Role]):
+        got += [encode(output) for output in driver.drain()]
+        for name, entry in driver.task.changed_state().items():
+            entries.pop(name, None)
+            if entry is not None:
+                entries[name] = entry
+        driver = driver.restarted(dict(entries))
+    assert got == expected
