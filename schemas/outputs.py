@@ -28,6 +28,7 @@ TriggerState = Literal["requested", "running", "verifying", "completed", "failed
 ModelId = Annotated[str, Meta(description="which model")]
 ModelVersion = Annotated[str, Meta(description="which version of the model")]
 Segment = Annotated[str | None, Meta(description="the segment, as country=DE; the whole model when null")]
+Target = Annotated[str | None, Meta(description="which of several outputs of the model; null where it has one")]
 EventTime = Annotated[int, Meta(description="event time of this transition, UTC milliseconds since 1970")]
 Statistic = Annotated[float, Meta(description="larger means further from the reference")]
 Threshold = Annotated[float, Meta(description="drift where the statistic reaches it")]
@@ -143,6 +144,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     alertname: Annotated[str, Meta(description="CamelCase name of the cause, as Alertmanager wants it")]
     model_id: ModelId
     model_version: ModelVersion
+    target: Target = None
     segment: Segment = None
     kind: Annotated[DriftKind, Meta(description="what kind of thing moved")]
     state: Annotated[AlertState, Meta(description="the state that the incident is in now")]
@@ -190,6 +192,7 @@ class FineTuneTrigger(msgspec.Struct, frozen=True, kw_only=True):
     incident_id: Annotated[str | None, Meta(description="the incident that caused it; null when a person asked")] = None
     model_id: ModelId
     model_version: Annotated[str, Meta(description="the version to continue from")]
+    target: Target = None
     state: Annotated[TriggerState, Meta(description="the state that the trigger is in now")]
     mode: Annotated[
         FineTuneMode, Meta(description="stateful continues from the current model, stateless starts from scratch")
@@ -246,6 +249,7 @@ class MetricSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_id: Annotated[str, Meta(description="equals the CloudEvent's id")]
     model_id: ModelId
     model_version: ModelVersion
+    target: Target = None
     segment: Segment = None
     event_time_ms: Annotated[int, Meta(description="the moment, UTC milliseconds since 1970")]
     predictions_total: Annotated[int, Meta(description="predictions seen since monitoring began")]

@@ -155,7 +155,8 @@ def _evidence(evidence: Evidence) -> list[str]:
 
 def _model(output: Alert | FineTuneTrigger | MetricSnapshot) -> str:
     segment = None if isinstance(output, FineTuneTrigger) else output.segment
-    return clean(f"{output.model_id} {output.model_version}{f' [{segment}]' if segment else ''}")
+    target = "" if output.target is None else f" target {output.target}"
+    return clean(f"{output.model_id}{target} {output.model_version}{f' [{segment}]' if segment else ''}")
 
 
 def _time(epoch_ms: int) -> str:

@@ -13,6 +13,7 @@ from service.core.columns import Bool
 from service.core.intake import Block, Int, Role
 from service.core.placement import Placement
 from service.core.settings import CoreSettings
+from service.core.units import by_unit
 from service.core.verdicts import reason
 
 _DECODERS: dict[Role, Callable[[Sequence[bytes | None], int], Decoded[Any]]] = {
@@ -67,6 +68,8 @@ def decode_block(
             times[index] = -1
     size = sum(len(value) for value in values if value is not None)
     strays = () if placement is None else placement.strays(keys, events)
+    if role is not Role.CONTROL:
+        events = by_unit(events)
     return Block(offsets, timestamps_ms, times, events, next_position, size, strays)
 
 

@@ -10,6 +10,7 @@ from schemas.outputs import DriftKind, MetricSnapshot, Severity
 from service.core.findings import ALL
 from service.core.intake import Role
 from service.core.task import Task
+from service.core.units import as_told, model_of
 from service.core.version import VersionMonitor
 
 DESCRIBED: Final = 500
@@ -93,7 +94,7 @@ def scattered_models(tasks: Mapping[int, Tells]) -> dict[str, list[int]]:
     for partition, task in tasks.items():
         for total in task.totals():
             if total.predictions:
-                partitions.setdefault(total.model_id, set()).add(partition)
+                partitions.setdefault(model_of(total.model_id), set()).add(partition)
     return {model_id: sorted(found) for model_id, found in partitions.items() if len(found) > 1}
 
 
@@ -113,7 +114,7 @@ def described(task: Task) -> Iterator[MetricSnapshot]:
 
 def _described(version: VersionMonitor, task: Task) -> list[MetricSnapshot]:
     segments = version.tell_segments(task.watermark_ms, task.sequence)
-    return [version.describe(task.watermark_ms, task.sequence), *segments]
+    return [as_told(snapshot) for snapshot in (version.describe(task.watermark_ms, task.sequence), *segments)]
 
 
 def _totals(task: Task) -> Iterator[VersionTotals]:

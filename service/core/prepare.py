@@ -21,6 +21,7 @@ from service.core.metrics import positive_class
 from service.core.metrics.confidence import confidence_cells
 from service.core.registering import Rows, codes_of
 from service.core.roster import Roster, VersionKey
+from service.core.units import model_of
 
 
 class TaskTopics(NamedTuple):
@@ -199,7 +200,8 @@ def _usable(role: Role, lane: Lane, sequence: Int, watermark_ms: Int, topics: Ta
 
 def _keys(events: list[Any]) -> Keys:
     return hash_keys(
-        [event.model_id for event in events],
+        # By the model's own name, as before targets were units: what waits since then is still met.
+        [event.model_id if event.target is None else model_of(event.model_id) for event in events],
         [event.prediction_id for event in events],
         [event.row_id for event in events],
         [event.target for event in events],
@@ -230,7 +232,7 @@ def _as_places(places: list[int | None]) -> Int:
 
 
 _TOO_MANY: Final = {
-    Role.PREDICTIONS: "more models or versions than core.max_models",
+    Role.PREDICTIONS: "more models or versions than core.max_models, or more targets of one than core.max_targets",
     Role.LABELS: "more models without a prediction than core.max_unpredicted_models",
 }
 

@@ -19,6 +19,7 @@ from service.core.decode import Rejected
 from service.core.findings import ALL, Finding, Level
 from service.core.intake import Lane, Merged, Role
 from service.core.settings import AlertSettings
+from service.core.units import model_of
 from service.core.verdicts import Isolate, Quarantine
 
 MAX_HELD: Final = 100
@@ -147,8 +148,9 @@ class QuarantineBook:
         rows = _merged_rows(merged, Role.CONTROL)
         for at, event in enumerate(merged.lanes[Role.CONTROL].events):
             resets = isinstance(event, ResetMonitor) and event.model_version is None and at not in refused
-            if resets and event.model_id in self.held:
-                freed.setdefault(event.model_id, int(rows[at]))
+            if resets:
+                for unit in [unit for unit in self.held if model_of(unit) == event.model_id]:
+                    freed.setdefault(unit, int(rows[at]))
         return freed
 
     def _refuse_held(self, merged: Merged, role: Role, freed: Mapping[str, int], refused: dict[int, Rejected]) -> None:

@@ -9,6 +9,7 @@ from service.core.problem import MOST_CLASSES, NEVER, Coded, CodedState, Finder,
 from service.core.said import SaidScores, SaidScoresState
 from service.core.segments import SegmentTable, SegmentTableState
 from service.core.settings import CoreSettings, JoinSettings, ModelProfile, Problem
+from service.core.units import model_of, split
 
 
 class VersionKey(NamedTuple):
@@ -42,6 +43,8 @@ class Model:
         """What codes stand for that were given before it was known to be a regression."""
         self._finder = Finder()
         self.table = self._make_table(list(reference.get("classes", [])), 0)
+        self.follows: set[str] = set()
+        """Versions of which another target came first: what goes into the model is watched there, once."""
         self.segments = SegmentTable(profile.segments, profile.max_segment_values)
         self.scores = SaidScores(profile.positive_label)
 
@@ -159,6 +162,10 @@ class Roster:
         self.versions: list[VersionKey] = []
         self._model_places: dict[str, int] = {}
         self._version_places: dict[VersionKey, int] = {}
+        self._units: dict[str, list[Model]] = {}
+        """Model to its units, one for each of its targets."""
+        self._leading: dict[tuple[str, str], str] = {}
+        """Model and version to the unit that was named first."""
         self._unpredicted: set[str] = set()
         """Models that only labels have named so far. They have room of their own: whoever sends labels of models that
         do not exist must not take the places of those that do."""
@@ -173,6 +180,10 @@ class Roster:
         """Find a model."""
         place = self._model_places.get(model_id)
         return None if place is None else self.models[place]
+
+    def units(self, model_id: str) -> list[Model]:
+        """Give the units of a model, in order: itself, where it has one output, else one for each target."""
+        return self._units.get(model_id, [])
 
     def model_of(self, version_place: int) -> Model:
         """Find the model of a version."""
@@ -207,12 +218,28 @@ class Roster:
             if self.first_refused is None:
                 self.first_refused = sequence
             return None
+        if key.model_id not in self._model_places and self._has_many_targets(key.model_id):
+            return None
         self._unpredicted.discard(key.model_id)
         if key.model_id not in self._model_places:
             self._add_model(key.model_id, sequence)
+        return self._place(key)
+
+    def _place(self, key: VersionKey) -> int:
         self._version_places[key] = len(self.versions)
         self.versions.append(key)
+        leading = self._leading.setdefault((model_of(key.model_id), key.model_version), key.model_id)
+        if leading != key.model_id:
+            self.models[self._model_places[key.model_id]].follows.add(key.model_version)
         return len(self.versions) - 1
+
+    def _has_many_targets(self, unit: str) -> bool:
+        """Whether there is no room for one more target of its model; if so, count it."""
+        model_id, target = split(unit)
+        if target is None or len(self.units(model_id)) < self._settings.max_targets:
+            return False
+        self.refused_total += 1
+        return True
 
     def add_unpredicted(self, model_id: str, sequence: int) -> int | None:
         """Give the model of a label a place, also before its first prediction; None when there is no room."""
@@ -224,13 +251,16 @@ class Roster:
             if self.first_label_refused is None:
                 self.first_label_refused = sequence
             return None
+        if self._has_many_targets(model_id):
+            return None
         self._unpredicted.add(model_id)
         return self._add_model(model_id, sequence)
 
     def _add_model(self, model_id: str, sequence: int) -> int:
-        profile, place = self._settings.profile(model_id), len(self.models)
+        profile, place = self._settings.profile(model_of(model_id)), len(self.models)
         self._model_places[model_id] = place
         self.models.append(Model(model_id, place, profile, profile.problem, sequence))
+        self._units.setdefault(model_of(model_id), []).append(self.models[-1])
         self.models[-1].label_horizon_ms = self._settings.join.label_horizon_ms
         return place
 
@@ -252,8 +282,6 @@ class Roster:
         for model in state["models"]:
             self._add_model(model["model_id"], -1)
             self.models[-1].restore(model)
-        for place, (model_id, version) in enumerate(state["versions"]):
-            key = VersionKey(model_id, version)
-            self._version_places[key] = place
-            self.versions.append(key)
+        for model_id, version in state["versions"]:
+            self._place(VersionKey(model_id, version))
         self._unpredicted = self._model_places.keys() - {key.model_id for key in self.versions}

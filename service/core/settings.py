@@ -292,6 +292,10 @@ class CoreSettings(Settings, frozen=True):
             "by; beyond it those without an event for longest are forgotten and begin anew, and an alert says so",
         ),
     ] = 4_000_000_000
+    max_targets: Annotated[
+        Count,
+        Meta(description="targets (outputs) of one model that are watched; events of further ones are dead letters"),
+    ] = 100
     max_unpredicted_models: Annotated[
         Count,
         Meta(

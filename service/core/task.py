@@ -8,9 +8,11 @@ monitor work on whole columns. Where a batch happens to end changes nothing.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
+import msgspec
 import numpy as np
 
 from schemas.outputs import Output
+from service.core.addressed import addressed
 from service.core.batches import count_by_place, group, version_batches
 from service.core.columns import Bool, Int
 from service.core.dead_letters import from_event, unknown_model
@@ -32,6 +34,7 @@ from service.core.settings import CoreSettings
 from service.core.strays import StrayBook
 from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, read_join, read_models
+from service.core.units import as_told
 from service.core.verdicts import Isolate, Quarantine, Verdict
 from service.core.version_batch import VersionBatch
 from service.core.version_state import JoinCounts
@@ -87,7 +90,7 @@ class Task:
         for model_id in sorted(self.models):
             self._changed.add(model_id)
             outputs += self.models[model_id].finish(self.watermark_ms + 1, self.sequence)
-        return [caused.output for caused in outputs]
+        return [as_told(caused.output) for caused in outputs]
 
     def step_to(self, end: Positions) -> StepResult:
         """Take exactly the records before `end`, as a step did before."""
@@ -106,12 +109,12 @@ class Task:
         sequence = np.arange(self.sequence, self.sequence + count, dtype=np.int64)
         newest = np.maximum.accumulate(np.maximum(merged.keys, self._newest_ms))
         watermark_ms = newest - self.settings.allowed_lateness_ms
-        told: list[Caused] = []
+        said: list[Caused] = []
         if count and (self._verdicts or self.quarantine.held):
-            merged = self._keep_away(merged, watermark_ms, told)
+            merged = self._keep_away(merged, watermark_ms, said)
         prepared = prepare(merged, sequence, watermark_ms, self.roster, self.topics)
         outputs = prepared.dead
-        outputs.extend(told)
+        outputs.extend(said)
         self.strays.expect(merged, sequence, watermark_ms)
         self._flow(prepared, outputs)
         outputs.extend(self.strays.until(None))
@@ -119,7 +122,7 @@ class Task:
         if count:
             self._newest_ms = int(newest[-1])
         outputs.sort(key=_by_sequence)
-        return StepResult([caused.output for caused in outputs], merged.end, merged.forced, count)
+        return StepResult([as_told(caused.output) for caused in outputs], merged.end, merged.forced, count)
 
     def _flow(self, prepared: Prepared, outputs: list[Caused]) -> None:
         stretches = Stretches(prepared, self.roster)
@@ -310,15 +313,16 @@ class Task:
             outputs.append(Caused(number, letter))
 
     def _command(self, row: ControlRow, outputs: list[Caused]) -> None:
-        model = self.roster.model(row.event.model_id)
-        if model is not None and model.since < row.sequence:  # not one that a later record of this step names first
+        units = addressed(row, self.roster, self._model)
+        for model in units:
             try:
-                outputs.extend(self._model(row.event.model_id).command(row))
+                event = msgspec.structs.replace(row.event, model_id=model.model_id)
+                outputs.extend(self._model(model.model_id).command(row._replace(event=event)))
             except Exception as error:
-                raise ModelError(row.event.model_id, "command", error) from error
-            return
-        letter = unknown_model(row.event, self.topics.control, self.topics.partition, row.offset)
-        outputs.append(Caused(row.sequence, letter))
+                raise ModelError(model.model_id, "command", error) from error
+        if not units:
+            letter = unknown_model(row.event, self.topics.control, self.topics.partition, row.offset)
+            outputs.append(Caused(row.sequence, letter))
 
     # ------------------------------------------------------------------------------------------------- state
 

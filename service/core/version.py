@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from detectors.protocol import State
 from schemas.identity import derive_id
 from schemas.outputs import LabelCoverage, MetricSnapshot, WindowMetrics
 from service.core.columns import Corrections, Int, Outcomes, Predictions
@@ -30,7 +29,7 @@ from service.core.metrics import (
     window_metrics,
 )
 from service.core.metrics.recent import RecentPredictions
-from service.core.reference import REFERENCE_VERSION, stored_reference
+from service.core.reference import stored_reference
 from service.core.roster import Model
 from service.core.rules import judge_rules
 from service.core.segments import SegmentWindows
@@ -44,6 +43,7 @@ class VersionMonitor:
 
     def __init__(self, model: Model, model_version: str) -> None:
         self._model = model
+        self.model_id = model.model_id
         self._profile = model.profile
         self.model_version = model_version
         profile = model.profile
@@ -110,15 +110,25 @@ class VersionMonitor:
         self._interval_predictions += len(predictions.sequence)
         self._interval_errors += failed
         times = RowTimes(predictions.sequence, predictions.watermark_ms, predictions.time_ms, predictions.offset)
-        findings = self.features.observe(predictions)
-        if predictions.embeddings or self.embeddings.has_begun:
-            findings += self.embeddings.observe(predictions)
+        findings = [] if self._follows else self._observe_inputs(predictions)
         if answers is not None:
             findings += self.observe_answers(answers)
-        findings += self.latency.observe(predictions.latency_ms, predictions.error, times)
+        if not self._follows:
+            findings += self.latency.observe(predictions.latency_ms, predictions.error, times)
         if answers is not None and not self._is_regression:
             self.estimate.observe(predictions)
         return findings
+
+    def _observe_inputs(self, predictions: Predictions) -> list[Finding]:
+        findings = self.features.observe(predictions)
+        if predictions.embeddings or self.embeddings.has_begun:
+            findings += self.embeddings.observe(predictions)
+        return findings
+
+    @property
+    def _follows(self) -> bool:
+        """Whether what goes into the model is watched with another of its targets."""
+        return self.model_version in self._model.follows
 
     def observe_answers(self, answers: Predictions) -> list[Finding]:
         """Take the answers and scores of predictions in order; give what is found of them."""
@@ -130,6 +140,8 @@ class VersionMonitor:
     def note_outcomes(self, outcomes: Outcomes) -> None:
         """Let the features' monitor know outcomes in order, before the predictions of the same stretch are observed."""
         regression = self._is_regression or self._model.is_regression_before(int(outcomes.sequence[-1]) + 1)
+        if self._follows:
+            return
         self.features.note_outcomes(outcomes, "regression" if regression else "multiclass")
 
     def observe_labels(self, outcomes: Outcomes) -> list[Finding]:
@@ -310,21 +322,6 @@ class VersionMonitor:
     def judge_rules(self, windows: tuple[WindowMetrics, ...], sequence: int, now_ms: int) -> Iterator[Finding]:
         """Hold the rolling metrics against the performance rules; give what changed."""
         return judge_rules(self._profile.performance.rules, windows, self._breached, sequence, now_ms)
-
-    def reference(self) -> State:
-        """Give what was learnt as the reference window, as a stored profile holds it; null where it is not whole."""
-        return {
-            "version": REFERENCE_VERSION,
-            "model_id": self._model.model_id,
-            "model_version": None,
-            "classes": list(self._model.table.names),
-            "features": self.features.reference(),
-            "embeddings": self.embeddings.reference(),
-            "predictions": self.predictions.reference(),
-            "labels": self.labels.reference(),
-            "loss": self.loss.reference(),
-            "confidence": self.estimate.reference(),
-        }
 
     # --------------------------------------------------------------------------------------------- state
 

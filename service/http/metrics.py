@@ -17,6 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 from schemas.outputs import MetricSnapshot
 from service.core.overview import FiringIncidents, MemoryTotals, VersionTotals, scattered_models
+from service.core.units import split, unit_of
 
 
 class TaskNumbers(Protocol):
@@ -238,7 +239,8 @@ def _incidents(stats: Mapping[int, TaskNumbers]) -> Metric:
     )
     for partition, task in stats.items():
         for incident in task.incidents():
-            firing.add_metric([incident.model_id, incident.kind, incident.severity, str(partition)], incident.number)
+            labels = {"kind": incident.kind, "severity": incident.severity, "partition": str(partition)}
+            firing.add_sample(firing.name, _named(incident.model_id) | labels, incident.number)
     return firing
 
 
@@ -267,9 +269,10 @@ def _totals(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
                 sums[name, model_id, model_version, ""] += count
         for snapshot in task.snapshots():
             if snapshot.segment is not None:
-                sums["outcomes", snapshot.model_id, snapshot.model_version, snapshot.segment] += snapshot.outcomes_total
-    for (name, *key), total in sums.items():
-        families[name].add_metric(key, total)
+                sums["outcomes", _unit(snapshot), snapshot.model_version, snapshot.segment] += snapshot.outcomes_total
+    for (name, unit, model_version, segment), total in sums.items():
+        key = _named(unit) | {"model_version": model_version, "segment": segment}
+        families[name].add_sample(f"{families[name].name}_total", key, total)
     yield from families.values()
 
 
@@ -294,6 +297,16 @@ def _scattered(stats: Mapping[int, TaskNumbers]) -> Metric:
     for model_id, partitions in scattered_models(stats).items():
         tasks.add_metric([model_id], len(partitions))
     return tasks
+
+
+def _named(unit: str) -> dict[str, str]:
+    """Give the labels of a model, with its target only where there is one."""
+    model_id, target = split(unit)
+    return {"model_id": model_id} if target is None else {"model_id": model_id, "target": target}
+
+
+def _unit(snapshot: MetricSnapshot) -> str:
+    return snapshot.model_id if snapshot.target is None else unit_of(snapshot.model_id, snapshot.target)
 
 
 _MODEL: Final = ["model_id", "model_version", "segment"]
@@ -337,7 +350,7 @@ class _Adder:
 
     def __init__(self, snapshot: MetricSnapshot, partition: int | None) -> None:
         own = (snapshot.model_id, snapshot.model_version, snapshot.segment or "")
-        self._labels = dict(zip(_MODEL, own, strict=True))
+        self._labels = dict(zip(_MODEL, own, strict=True)) | _named(_unit(snapshot))
         if partition is not None:
             self._labels["partition"] = str(partition)
 

@@ -14,7 +14,7 @@ from detectors.protocol import State
 from schemas.outputs import DeadLetter, Output
 from service.core.effects import Caused
 from service.core.intake import Positions
-from service.core.learning import close_windows, learn_all
+from service.core.learning import close_windows, learn_all, learnt
 from service.core.prepare import TaskTopics
 from service.core.reference import Reference, check_reference
 from service.core.roster import VersionKey
@@ -182,7 +182,7 @@ def _learnt(task: LearningTask, records: int, dead_letters: dict[str, int]) -> L
         learn_all(known, model)
     version = model.versions[key.model_version]
     close_windows(version)
-    data = version.reference()
+    data = learnt(version)
     too_few = _leave_out_short(data)
     if data["features"] is None and data["predictions"] is None:
         had = max(too_few.values(), default=0)

@@ -12,6 +12,7 @@ from service.core.dead_letters import REASONS
 from service.core.effects import StepResult
 from service.core.intake import Positions, Role
 from service.core.overview import FiringIncidents, MemoryTotals, Overview, VersionTotals
+from service.core.units import unit_of
 
 Phase = Literal["waiting", "acquiring", "restoring", "running", "suspended", "stopping", "failed"]
 
@@ -110,7 +111,8 @@ class TaskStats:
 
     def newest_of(self, snapshot: MetricSnapshot) -> None:
         """Keep a snapshot as the newest of its version and segment."""
-        self.newest[snapshot.model_id, snapshot.model_version, snapshot.segment] = snapshot
+        unit = snapshot.model_id if snapshot.target is None else unit_of(snapshot.model_id, snapshot.target)
+        self.newest[unit, snapshot.model_version, snapshot.segment] = snapshot
 
     def committed(self, positions: Positions, *, took_s: float, snapshot: bool) -> None:
         """Count a commit, with how long it took."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.core.learning import close_windows
+from service.core.learning import close_windows, learnt
 from service.core.reference import StoredReferenceError, check_reference, decode_reference, encode_reference
 from service.core.settings import (
     ConceptDriftSettings,
@@ -58,7 +58,7 @@ def stored() -> dict[str, dict[str, Any]]:
     for name, source in (("classes", drifting(COUNT, COUNT)), ("numbers", numbers(COUNT))):
         monitor = monitor_of(source, windows(10_000, 10_000))
         close_windows(monitor)
-        found[name] = monitor.reference()
+        found[name] = learnt(monitor)
     return found
 
 
@@ -68,8 +68,8 @@ def test_a_window_that_is_closed_is_one_that_was_as_long_from_the_start(
 ) -> None:
     source = drifting(COUNT, COUNT) if name == "classes" else numbers(COUNT)
     answered = COUNT if name == "classes" else COUNT * 49 // 50
-    whole = monitor_of(source, windows(COUNT, answered)).reference()
-    of_answers = monitor_of(source, windows(answered, answered)).reference()
+    whole = learnt(monitor_of(source, windows(COUNT, answered)))
+    of_answers = learnt(monitor_of(source, windows(answered, answered)))
     expected = {**of_answers, "features": whole["features"], "embeddings": stored[name]["embeddings"]}
     assert encode_reference(expected) == encode_reference(stored[name])
     assert stored[name]["loss"]["count"] == answered
@@ -78,9 +78,9 @@ def test_a_window_that_is_closed_is_one_that_was_as_long_from_the_start(
 def test_closing_a_window_that_is_whole_or_empty_changes_nothing() -> None:
     for source in (drifting(COUNT, COUNT), Source([], [prediction(1, "a")], [])):
         monitor = monitor_of(source, windows(100, 50))
-        before = monitor.reference()
+        before = learnt(monitor)
         close_windows(monitor)
-        after = monitor.reference()
+        after = learnt(monitor)
         assert {name: after[name] for name in ("features", "labels", "loss")} == {
             name: before[name] for name in ("features", "labels", "loss")
         }

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from schemas.codec import encode
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot
 from service.core.intake import Role
+from service.core.learning import learnt
 from service.core.settings import CoreSettings, FineTuneSettings, ModelProfile, ReferenceProfile
 from tests.core.stream import Driver, Source, drifting, label, prediction
 
@@ -105,7 +106,7 @@ def test_a_stored_reference_judges_from_the_first_event_on() -> None:
     source = drifting(2000, 2000)
     learner = Driver(source, SETTINGS)
     learner.run()
-    stored = orjson.loads(orjson.dumps(learner.task.models["m0"].versions["1"].reference()))
+    stored = orjson.loads(orjson.dumps(learnt(learner.task.models["m0"].versions["1"])))
     profile = msgspec.structs.replace(SETTINGS.default, reference=ReferenceProfile(data=stored))
     outputs = Driver(drifting(800, 0, seed=9), CoreSettings(default=profile)).run()
     fired = {output.kind for output in outputs if isinstance(output, Alert)}

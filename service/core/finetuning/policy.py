@@ -173,6 +173,11 @@ class FineTunePolicy:
             self._send(at.time_ms, version, order, out, cause=cause, window=window)
         return out
 
+    def knows(self, trigger_id: str) -> bool:
+        """Whether a trigger is, or lately was, this model's."""
+        trigger = self._course.trigger
+        return (trigger is not None and trigger.shown.trigger_id == trigger_id) or trigger_id in self._course.ended
+
     def status(self, at: Moment, event: FineTuneStatus) -> Decision:
         """Take what the training pipeline says. Repeated, late and overtaken reports change nothing and are counted."""
         out = self.tick(at)
