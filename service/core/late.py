@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.core.advice import duration, instant
+from service.core.columns import Int
 from service.core.dead_letters import UseReason, from_event
 from service.core.effects import Caused
 from service.core.join import LateLabels
+from service.core.join.operations import Rows
 from service.core.label_flow import Unmet
 from service.core.model import ModelMonitor
 from service.core.prepare import TaskTopics
@@ -15,10 +17,46 @@ from service.core.roster import Roster
 from service.core.settings import JoinSettings
 
 PATH = "$.prediction_id"
+NO_PREDICTION = (
+    "no prediction with its id came in time: there is none, its id, row, target, model or partition differs, or it "
+    "left so long ago that its id is forgotten (core.join.remembered_ids)"
+)
+
+Names = Mapping[int, str | None]
+"""Offset of a label to the prediction that it named, where that is known."""
+
+
+def bury_orphans(
+    labels: Rows, names: Names, topics: TaskTopics, roster: Roster, sequence: Int, why: str
+) -> list[Caused]:
+    """Make a dead letter of each label that waited in vain, caused by the record with the number beside it."""
+    return [
+        Caused(
+            number,
+            from_event(
+                "unknown_prediction",
+                f"{PATH}: {why}",
+                PATH,
+                topics.labels,
+                topics.partition,
+                int(row["offset"]),
+                int(row["time_ms"]),
+                roster.models[int(row["model"])].model_id,
+                names.get(int(row["offset"])),
+            ),
+        )
+        for number, row in zip(sequence.tolist(), labels, strict=True)
+    ]
 
 
 def bury_late(
-    late: LateLabels, topics: TaskTopics, roster: Roster, settings: JoinSettings, now_ms: int, sequence: int
+    late: LateLabels,
+    names: Names,
+    topics: TaskTopics,
+    roster: Roster,
+    settings: JoinSettings,
+    now_ms: int,
+    sequence: int,
 ) -> list[Caused]:
     """Make a dead letter of each. `label_too_late`: nobody waited for it any more; else it came once more, too late."""
     letters = []
@@ -43,6 +81,7 @@ def bury_late(
             int(label["offset"]),
             int(label["time_ms"]),
             roster.models[int(label["model"])].model_id,
+            names.get(int(label["offset"])),
         )
         letters.append(Caused(sequence, letter))
     return letters

@@ -39,6 +39,11 @@ def with_strays(task: Any) -> Any:
     return task | {"strays": {"version": 1, "counts": [], "open": [], "alerts": {}}}
 
 
+def with_names(task: Any) -> Any:
+    """Of labels that wait already nobody knows the identifiers."""
+    return task | {"names": {"version": 1, "names": []}}
+
+
 def with_outcome_time(monitors: Any) -> Any:
     """Let change points say when the first label told of them; of those found before, nobody knows."""
     return monitors
@@ -120,7 +125,7 @@ def with_squared_losses(version: Any) -> Any:
 
 
 MIGRATIONS: Final[Migrations] = {
-    ("task", 1): composed(with_quarantine, with_models_described, with_strays, with_memory),
+    ("task", 1): composed(with_quarantine, with_models_described, with_strays, with_memory, with_names),
     ("model", 1): composed(with_outcome_time, with_supply, with_forgotten),
     ("version", 1): composed(
         with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence, with_squared_losses

@@ -15,13 +15,13 @@ from schemas.outputs import Output
 from service.core.addressed import addressed
 from service.core.batches import count_by_place, group, version_batches
 from service.core.columns import Bool, Int
-from service.core.dead_letters import from_event, unknown_model
+from service.core.dead_letters import unknown_model
 from service.core.effects import Caused, StepResult
 from service.core.failures import ModelError
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
 from service.core.label_flow import Unmet
-from service.core.late import bury_late, note_late
+from service.core.late import NO_PREDICTION, bury_late, bury_orphans, note_late
 from service.core.layout import inside
 from service.core.limits import TaskLimits
 from service.core.memory import MonitorMemory
@@ -38,11 +38,7 @@ from service.core.units import as_told
 from service.core.verdicts import Isolate, Quarantine, Verdict
 from service.core.version_batch import VersionBatch
 from service.core.version_state import JoinCounts
-
-_NO_PREDICTION = (
-    "no prediction with its id came in time: there is none, its id, row, target, model or partition differs, or it "
-    "left so long ago that its id is forgotten (core.join.remembered_ids)"
-)
+from service.core.waiting_names import WaitingNames, follow_names
 
 
 class Task:
@@ -63,6 +59,7 @@ class Task:
         self.memory = MonitorMemory(settings)
         self._stirred: set[str] = set()
         """Models that were touched since the last tick."""
+        self.names = WaitingNames()
         self._verdicts: list[Verdict] = []
         """Of the step that comes next."""
         self.sequence = 0
@@ -149,9 +146,11 @@ class Task:
             except Exception as error:
                 raise ModelError(key.model_id, "observe", error) from error
         self._count(prepared, stretch, result)
+        names = follow_names(self.names, prepared.labels, stretch, result)
         if len(result.evicted.labels):
             after = stretch.sequence[result.evicted_labels_after]
-            self._bury_orphans(result.evicted, after, outputs, "the join was full")
+            evicted = result.evicted.labels
+            outputs.extend(bury_orphans(evicted, names, self.topics, self.roster, after, "the join was full"))
 
     def _deliver(self, key: VersionKey, batch: VersionBatch) -> list[Caused]:
         """Hand a stretch of a version's records to its monitor. A backtest looks on here."""
@@ -272,10 +271,13 @@ class Task:
         gone = self.join.expire(now_ms)
         self._count_gone(gone, "expired")
         at = np.full(len(gone.labels), sequence)
-        self._bury_orphans(gone, at, outputs, _NO_PREDICTION)
+        waited = [*gone.labels["offset"].tolist(), *gone.late.labels["offset"].tolist()]
+        names = {offset: self.names.take(offset) for offset in waited}
+        outputs.extend(bury_orphans(gone.labels, names, self.topics, self.roster, at, NO_PREDICTION))
         if len(gone.late.labels):
-            outputs.extend(bury_late(gone.late, self.topics, self.roster, self.settings.join, now_ms, sequence))
+            outputs.extend(bury_late(gone.late, names, self.topics, self.roster, self.settings.join, now_ms, sequence))
             self._changed.update(note_late(gone.late, self.topics, self.roster, self.models, now_ms, sequence))
+        self.names.forget_before(now_ms - self.settings.join.orphan_horizon_ms - self.settings.tick_ms)
         outputs.extend(self.limits.tick(now_ms, sequence, self.roster))
         outputs.extend(self.strays.tick(now_ms, sequence))
         for model_id in sorted(self.models):
@@ -297,20 +299,6 @@ class Task:
         self._changed.update(self.roster.versions[place].model_id for place in forgotten)
         if memory.evicted_total > before:
             outputs.extend(self.limits.tell_memory(memory.evicted_total, memory.dropped_total, sequence, now_ms))
-
-    def _bury_orphans(self, gone: Gone, sequence: Int, outputs: list[Caused], why: str) -> None:
-        for number, row in zip(sequence.tolist(), gone.labels, strict=True):
-            letter = from_event(
-                "unknown_prediction",
-                f"$.prediction_id: {why}",
-                "$.prediction_id",
-                self.topics.labels,
-                self.topics.partition,
-                int(row["offset"]),
-                int(row["time_ms"]),
-                self.roster.models[int(row["model"])].model_id,
-            )
-            outputs.append(Caused(number, letter))
 
     def _command(self, row: ControlRow, outputs: list[Caused]) -> None:
         units = addressed(row, self.roster, self._model)
@@ -345,6 +333,7 @@ class Task:
             "quarantine": self.quarantine.snapshot(),
             "strays": self.strays.snapshot(),
             "memory": self.memory.snapshot(self.models, self.roster),
+            "names": self.names.snapshot(),
             "models": list(self.models),
         }
         yield from self._state.changes(header, self.join, self.models, self.roster, self._changed)
@@ -407,6 +396,8 @@ class Task:
             self.strays.restore(header["strays"])
         with inside("memory"):
             self.memory.restore(header["memory"])
+        with inside("names"):
+            self.names.restore(header["names"])
 
 
 def _by_sequence(caused: Caused) -> int:

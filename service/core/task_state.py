@@ -35,6 +35,7 @@ from service.core.state import (
 )
 from service.core.strays import StraysState
 from service.core.version_state import VersionState
+from service.core.waiting_names import NamesState
 
 VERSIONS = {"task": 2, "model": 2, "version": 2, "outcomes": 1}
 MAX_ENTRY_BYTES = 900_000
@@ -54,6 +55,7 @@ class TaskHeader(TypedDict):
     quarantine: QuarantineState
     strays: StraysState
     memory: MemoryState
+    names: NamesState
     models: list[str]
 
 
