@@ -152,12 +152,19 @@ def summarise(model_id: str, model_version: str, finding: Finding) -> str:
     return f"Model {model_id}, version {model_version}{segment}: {text}."
 
 
+_LOSS_WENT = {
+    None: "the loss drifted",
+    "worse": "the loss became worse again, it went",
+    "better": "the loss became better, but not well: it went",
+}
+
+
 def _describe(finding: Finding) -> str:
     """Build the sentence from the first piece of evidence where the monitor has not written one."""
     first = finding.evidence[0] if finding.evidence else None
     match finding.kind:
         case "concept_drift":
-            what = f"{'the loss changed again, it moved' if finding.update else 'the loss drifted'}{_movement(first)}"
+            what = f"{_LOSS_WENT[finding.further]}{_movement(first)}"
         case "data_drift":
             what = f"{_features(first)} moved away from the reference"
         case "data_quality":

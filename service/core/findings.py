@@ -1,5 +1,7 @@
 """What monitors tell policies: findings, in the order of the records that caused them."""
 
+from typing import Literal
+
 import msgspec
 
 from detectors.protocol import Level
@@ -37,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Concept drift: outcomes of the monitor that came before the estimated change."""
     change_time_ms: int | None = None
     """Event time of the estimated change."""
-    update: bool = False
-    """DRIFT: a further change of what is told already, of which readers are to hear at once."""
+    further: Literal["worse", "better"] | None = None
+    """DRIFT: a further change of what is told already. Readers hear of it at once, people if it is worse."""
     resolution: str | None = None
     """STABLE: why the cause is gone."""

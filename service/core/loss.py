@@ -266,7 +266,7 @@ class LossMonitor:
             self._votes.clear()
             return msgspec.structs.replace(finding, resolution=self._back(turn))
         return msgspec.structs.replace(
-            finding, level=Level.DRIFT, severity="critical", update=True, evidence=(self._moved(turn, window),)
+            finding, level=Level.DRIFT, severity="critical", further=turn.kind, evidence=(self._moved(turn, window),)
         )
 
     def _back(self, turn: Turn) -> str:

@@ -193,8 +193,8 @@ class AlertPolicy:
             return
         incident.deadline_ms = None
         incident.resolution = None
-        worse |= self._book.judge_company(incident) or finding.update
-        incident.news |= finding.update
+        worse |= self._book.judge_company(incident) or finding.further is not None
+        incident.news |= finding.further == "worse"
         # A feature set that grows is worth an update, but drift that creeps through hundreds of features is not
         # worth hundreds of them.
         earliest = incident.sent_ms + self._settings.keep_firing_for_ms
