@@ -140,8 +140,7 @@ class ModelMonitor:
                 self._take(version, version.held.release(sequence, self._model.coded), VersionBatch(), out)
 
     def _take(self, version: VersionMonitor, released: Released, batch: VersionBatch, out: list[Caused]) -> None:
-        answers, outcomes = released
-        findings: list[Finding] = []
+        (answers, outcomes), findings = released, list[Finding]()
         if outcomes is not None:
             version.note_outcomes(outcomes)
         if batch.predictions is not None:
