@@ -24,6 +24,7 @@ from service.http.server import serve
 from service.http.settings import HttpSettings
 from service.runtime.topics import prepare_topics
 from tests.core.stream import drifting
+from tests.core.test_targets import stream
 from tests.runtime.service import consumed, fast, publish, running
 from tests.runtime.waiting import until
 
@@ -227,3 +228,22 @@ async def test_a_model_in_several_tasks_is_told_of_and_no_two_series_have_the_sa
     assert of(series, "tidegauge_misplaced_records_total", input="labels", partition=away) == [1200]
     assert of(series, "tidegauge_incidents_firing", kind="operational", severity="critical", partition=away) == [2]
     assert "".join(capfd.readouterr()).count("model_in_several_tasks") == 1
+
+
+async def test_targets_have_series_of_their_own_and_a_model_without_has_no_such_label() -> None:
+    profile = ModelProfile(snapshot_interval_ms=10_000)
+    log, config = MemoryLog(), fast(Config(core=CoreSettings(default=profile)))
+    await prepare_topics(log, config.topics, config.core)
+    await publish(log, config, stream(["buys", "spends"]))
+    async with running(log, config) as worker, serve(HttpSettings(port=0), worker) as port:
+        await consumed(log, config, worker)
+        async with asyncio.timeout(30):
+            while True:
+                series = await scraped(port)
+                if of(series, "tidegauge_incidents_firing", kind="concept_drift"):
+                    break
+                await asyncio.sleep(0.05)
+    assert of(series, "tidegauge_model_predictions_total", model_id="m", target="buys") == [1200]
+    assert of(series, "tidegauge_model_metric", model_id="m", target="spends", metric="mae", window="last_1000")
+    assert of(series, "tidegauge_incidents_firing", model_id="m", target="buys", kind="concept_drift") == [1]
+    assert not [key for key in series if dict(key[1]).get("model_id") == "another" and "target" in dict(key[1])]
