@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from schemas.events import FineTuneStatus
+from service.core.dead_letters import unknown_model
+from service.core.effects import Caused
 from service.core.model import ModelMonitor
-from service.core.prepare import ControlRow
+from service.core.prepare import ControlRow, TaskTopics
 from service.core.roster import Model, Roster
 
 
@@ -17,3 +21,13 @@ def addressed(row: ControlRow, roster: Roster, monitor_of: Callable[[str], Model
     trigger = row.event.trigger_id
     knows = [model for model in units if monitor_of(model.model_id).fine_tune.knows(trigger)]
     return knows[:1] or units[:1]
+
+
+def under(row: ControlRow, unit: Model) -> ControlRow:
+    """Put a command under one unit of its model."""
+    return row._replace(event=msgspec.structs.replace(row.event, model_id=unit.model_id))
+
+
+def unaddressed(row: ControlRow, topics: TaskTopics) -> Caused:
+    """Say that a command is for a model of which nothing was seen."""
+    return Caused(row.sequence, unknown_model(row.event, topics.control, topics.partition, row.offset))

@@ -8,14 +8,12 @@ monitor work on whole columns. Where a batch happens to end changes nothing.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
-import msgspec
 import numpy as np
 
 from schemas.outputs import Output
-from service.core.addressed import addressed
+from service.core.addressed import addressed, unaddressed, under
 from service.core.batches import count_by_place, group, version_batches
 from service.core.columns import Bool, Int
-from service.core.dead_letters import unknown_model
 from service.core.effects import Caused, StepResult
 from service.core.failures import ModelError
 from service.core.intake import Intake, Merged, Positions, Role
@@ -304,13 +302,11 @@ class Task:
         units = addressed(row, self.roster, self._model)
         for model in units:
             try:
-                event = msgspec.structs.replace(row.event, model_id=model.model_id)
-                outputs.extend(self._model(model.model_id).command(row._replace(event=event)))
+                outputs.extend(self._model(model.model_id).command(under(row, model)))
             except Exception as error:
                 raise ModelError(model.model_id, "command", error) from error
         if not units:
-            letter = unknown_model(row.event, self.topics.control, self.topics.partition, row.offset)
-            outputs.append(Caused(row.sequence, letter))
+            outputs.append(unaddressed(row, self.topics))
 
     # ------------------------------------------------------------------------------------------------- state
 
