@@ -2,6 +2,8 @@
 
 from typing import NamedTuple, TypedDict
 
+import msgspec
+
 from schemas.events import Label, Prediction, Scalar
 from service.core.classes import UNSEEN, ClassTable, NumberTable, class_name
 from service.core.metrics.catalogue import ResolvedProblem
@@ -257,7 +259,10 @@ class Roster:
         return self._add_model(model_id, sequence)
 
     def _add_model(self, model_id: str, sequence: int) -> int:
-        profile, place = self._settings.profile(model_of(model_id)), len(self.models)
+        name, target = split(model_id)
+        profile, place = self._settings.profile(name), len(self.models)
+        if target is not None:
+            profile = _of_target(profile)
         self._model_places[model_id] = place
         self.models.append(Model(model_id, place, profile, profile.problem, sequence))
         self._units.setdefault(model_of(model_id), []).append(self.models[-1])
@@ -285,3 +290,13 @@ class Roster:
         for model_id, version in state["versions"]:
             self._place(VersionKey(model_id, version))
         self._unpredicted = self._model_places.keys() - {key.model_id for key in self.versions}
+
+
+def _of_target(profile: ModelProfile) -> ModelProfile:
+    """Leave out of a stored reference what is of answers: it is one target's, and does not say whose."""
+    data = profile.reference.data
+    if data is None:
+        return profile
+    inputs = {part: data[part] for part in ("version", "model_version", "features", "embeddings") if part in data}
+    reference = msgspec.structs.replace(profile.reference, data=inputs)
+    return msgspec.structs.replace(profile, reference=reference)

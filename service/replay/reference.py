@@ -20,6 +20,7 @@ from service.core.reference import Reference, check_reference
 from service.core.roster import VersionKey
 from service.core.settings import CoreSettings, ModelProfile, ReferenceProfile
 from service.core.task import Task
+from service.core.units import SEPARATOR, model_of
 from service.core.version_batch import VersionBatch
 from service.replay.plan import TaskPlan
 from service.replay.run import Origin, Report
@@ -55,7 +56,7 @@ class Wanted(NamedTuple):
 
     def includes(self, key: VersionKey) -> bool:
         """Whether it is this one's."""
-        return self.model_id in (None, key.model_id) and self.model_version in (None, key.model_version)
+        return self.model_id in (None, model_of(key.model_id)) and self.model_version in (None, key.model_version)
 
 
 class Learnt(NamedTuple):
@@ -162,7 +163,10 @@ def _only(found: Sequence[tuple[int, LearningTask]], wanted: Wanted) -> Learning
         version = "" if wanted.model_version is None else f", version {wanted.model_version}"
         raise LearningError(f"there is no usable prediction{model}{version}")
     if len(versions) > 1:
-        named = ", ".join(f"{key.model_id} version {key.model_version}" for key in versions[:NAMED_VERSIONS])
+        named = ", ".join(
+            f"{key.model_id.replace(SEPARATOR, ' target ')} version {key.model_version}"
+            for key in versions[:NAMED_VERSIONS]
+        )
         more = f" and {len(versions) - NAMED_VERSIONS} more" if len(versions) > NAMED_VERSIONS else ""
         raise LearningError(f"a reference window is of one model version, and there are {named}{more}: choose one")
     if len(found) > 1:

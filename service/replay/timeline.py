@@ -17,6 +17,7 @@ from service.core.prepare import TaskTopics
 from service.core.roster import VersionKey
 from service.core.settings import CoreSettings
 from service.core.task import Task
+from service.core.units import model_of
 from service.core.version_batch import VersionBatch
 
 MAX_POINTS: Final = 1_000_000
@@ -161,13 +162,18 @@ class MeasuredTask(Task):
         """Stretches of models beyond MAX_MODELS."""
 
     def _deliver(self, key: VersionKey, batch: VersionBatch) -> list[Caused]:
-        timeline = self.timelines.get(key.model_id)
+        name = model_of(key.model_id)
+        if self.roster.units(name)[0].model_id == key.model_id:  # a model's ruler is that of its first target
+            self._measure(name, key, batch)
+        return super()._deliver(key, batch)
+
+    def _measure(self, name: str, key: VersionKey, batch: VersionBatch) -> None:
+        timeline = self.timelines.get(name)
         if timeline is None and len(self.timelines) < MAX_MODELS:
-            timeline = self.timelines[key.model_id] = Timeline()
+            timeline = self.timelines[name] = Timeline()
         model = self.roster.model(key.model_id)
         if timeline is None or model is None:
             self.beyond_limit += 1
         else:
             read = batch if model.coded is None else batch.read_by(model.coded)
             timeline.add(read, "regression" if model.problem == "regression" else "multiclass")
-        return super()._deliver(key, batch)

@@ -9,12 +9,14 @@ import pytest
 
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot, Output
 from service.core.intake import Role
+from service.core.learning import learnt
 from service.core.settings import (
     ConceptDriftSettings,
     CoreSettings,
     FeatureDriftSettings,
     ModelProfile,
     PerformanceSettings,
+    ReferenceProfile,
     WindowSettings,
 )
 from tests.core.stream import START_MS, Driver, Source, label, prediction
@@ -134,4 +136,18 @@ def test_a_command_reaches_every_target_and_a_report_the_one_whose_trigger_it_is
     outputs = run(Source([orjson.dumps(said), orjson.dumps(reset)], source.predictions, source.labels))
     states = [output.state for output in outputs if isinstance(output, FineTuneTrigger)]
     assert states[:2] == ["requested", "running"]
+    assert [output for output in outputs if isinstance(output, DeadLetter)] == []
+
+
+def test_of_a_stored_reference_targets_take_the_inputs_and_nothing_of_answers() -> None:
+    driver = Driver(stream([None], drifting=None), watched())
+    driver.run()
+    stored = learnt(driver.task.models["m"].versions["1"])
+    core = watched()
+    profile = msgspec.structs.replace(core.default, reference=ReferenceProfile(data=stored))
+    core = msgspec.structs.replace(core, default=profile)
+    outputs = Driver(stream(["spends", "buys"], drifting=None, moves=True), core).run()
+    assert (last_of(outputs, "buys").problem, last_of(outputs, "spends").problem) == ("binary", "regression")
+    inputs = [output for output in outputs if isinstance(output, Alert) and output.kind == "data_drift"]
+    assert {alert.target for alert in inputs} == {"spends"}
     assert [output for output in outputs if isinstance(output, DeadLetter)] == []
