@@ -88,7 +88,7 @@ def _migrate(kind: str, written: int, version: int, payload: Any, where: str, mi
         try:
             payload = upgrade(payload)
         except MISFITS as error:
-            raise CorruptStateError(f"{where}: {kind} version {step} cannot be brought on: {told(error)}") from error
+            raise CorruptStateError(f"{where}: version {step} of {kind} cannot be brought on: {told(error)}") from error
     return payload
 
 
@@ -96,6 +96,8 @@ def told(error: Exception) -> str:
     """Say in words what went wrong; of errors that have no sentence of their own, their kind too."""
     if isinstance(error, StateError | CorruptStateError | msgspec.ValidationError):
         return str(error)
+    if isinstance(error, KeyError):
+        return f"required field {error} is missing"
     return f"{type(error).__name__}: {error}"
 
 

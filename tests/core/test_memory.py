@@ -141,3 +141,23 @@ def test_what_a_version_is_said_to_hold_is_what_it_takes() -> None:
     for line in result.stdout.splitlines():
         said_bytes, taken, what = line.split(maxsplit=2)
         assert 0.8 < int(said_bytes) / int(taken) < 1.2, f"{what}: said {said_bytes}, takes {taken}"
+
+
+@pytest.mark.parametrize("wakes", [True, False])
+def test_whoever_is_put_by_before_being_stored_is_stored_whole(wakes: bool) -> None:
+    source = spells(1_500)
+    expected = [encode(output) for output in Driver(source, ROOMY).run(batch=10_000)]
+    driver, got, entries = Driver(source, ROOMY), [], {}
+    while sum(driver.offer(role, 170) for role in Role):
+        got += driver.drain()
+        for model in driver.task.models.values():
+            for name, _ in list(model.versions.awake()):
+                model.versions.park(name)
+                if wakes:
+                    assert model.versions[name].model_version == name
+        for name, entry in driver.task.changed_state().items():
+            entries.pop(name, None)
+            if entry is not None:
+                entries[name] = entry
+        driver = driver.restarted(dict(entries))
+    assert [encode(output) for output in got] == expected
