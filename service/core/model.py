@@ -290,11 +290,9 @@ class ModelMonitor:
     def _ask_all(self, at: Moment, out: list[Caused]) -> None:
         """Ask for every version: a cool-down that ended may leave a cause whose labels have long been there."""
         for name in list(self.versions):
-            if self._target_of(name) == NEVER:
-                continue
-            version = self.versions[name]
-            if version.window.total >= self._target_of(version.model_version):
-                self._reached(version, at, out)
+            # Only whom the policy asks for is looked at, so that nobody else has to be in memory.
+            if (target := self._target_of(name)) != NEVER and self.versions[name].window.total >= target:
+                self._reached(self.versions[name], at, out)
 
     def _tell(self, version: VersionMonitor, at_ms: int, at: Moment, out: list[Caused]) -> None:
         snapshot = version.tell(at_ms, at.sequence)

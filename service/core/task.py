@@ -6,6 +6,7 @@ monitor work on whole columns. Where a batch happens to end changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Self
 
 import numpy as np
@@ -116,7 +117,7 @@ class Task:
         self.sequence += count
         if count:
             self._newest_ms = int(newest[-1])
-        outputs.sort(key=_by_sequence)
+        outputs.sort(key=attrgetter("sequence"))
         return StepResult([as_told(caused.output) for caused in outputs], merged.end, merged.forced, count)
 
     def _flow(self, prepared: Prepared, outputs: list[Caused]) -> None:
@@ -394,7 +395,3 @@ class Task:
             self.memory.restore(header["memory"])
         with inside("names"):
             self.names.restore(header["names"])
-
-
-def _by_sequence(caused: Caused) -> int:
-    return caused.sequence
