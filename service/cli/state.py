@@ -15,6 +15,7 @@ from service.core.metrics.blocks import OUTCOME_ROW
 from service.core.metrics.recent import read_block
 from service.core.state import CorruptStateError, NewerStateError, open_entry
 from service.core.task_state import VERSIONS, TaskHeader, read_entry
+from service.core.units import shown
 from service.core.verdicts import Quarantine
 from service.eventlog.protocol import Log, TopicPartition
 from service.runtime.changelog import Cut, Head, Stored, entries_of, head_of, named, read_cuts, read_records
@@ -163,13 +164,13 @@ def _quarantined(stored: Mapping[str, Stored], cuts: tuple[Cut, ...]) -> list[He
     payload = _entry("task", stored, payloads=True).payload if "task" in stored else None
     held = ((payload or {}).get("quarantine") or {}).get("held", {})
     found = {
-        model_id: HeldModel(model_id=model_id, why=why, since=since, dead_letters=records)
+        model_id: HeldModel(model_id=shown(model_id), why=why, since=since, dead_letters=records)
         for model_id, (why, since, _, records, *_) in held.items()
     }
     for cut in cuts:
         for verdict in cut.verdicts:
             if isinstance(verdict, Quarantine):
-                found[verdict.model_id] = HeldModel(model_id=verdict.model_id, why=verdict.why)
+                found[verdict.model_id] = HeldModel(model_id=shown(verdict.model_id), why=verdict.why)
     return list(found.values())
 
 

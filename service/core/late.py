@@ -8,6 +8,7 @@ from service.core.advice import duration, instant
 from service.core.columns import Int
 from service.core.dead_letters import UseReason, from_event
 from service.core.effects import Caused
+from service.core.failures import at_work_on
 from service.core.join import LateLabels
 from service.core.join.operations import Rows
 from service.core.label_flow import Unmet
@@ -102,6 +103,7 @@ def note_late(
         names = [f"offset {offset} of {topics.labels}" for offset in late.labels["offset"][in_vain].tolist()]
         moment = np.full(len(names), now_ms)
         labels = Unmet(np.full(len(names), sequence), moment, names)
-        monitor.note_late(labels, late.made_ms[in_vain], int(np.count_nonzero(ours & late.answered)))
+        with at_work_on(model_id, "tick"):
+            monitor.note_late(labels, late.made_ms[in_vain], int(np.count_nonzero(ours & late.answered)))
         told.append(model_id)
     return told

@@ -9,6 +9,7 @@ whenever the task was restored: sizes are those of what monitors hold and not of
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypedDict
 
+from service.core.failures import at_work_on
 from service.core.model import ModelMonitor
 from service.core.roster import Roster
 from service.core.settings import CoreSettings
@@ -90,13 +91,15 @@ class MonitorMemory:
         """
         for model_id in stirred:
             if model_id in models:
-                self._measure(model_id, models[model_id], roster)
+                with at_work_on(model_id, "tick"):
+                    self._measure(model_id, models[model_id], roster)
         if self.awake_bytes <= self.max_bytes:
             return []
         for place in self._oldest(self._sizes):
             if self.awake_bytes <= _LOW * self.max_bytes or len(self._sizes) == 1:
                 break
-            self._park(place, models, roster)
+            with at_work_on(roster.versions[place].model_id, "tick"):
+                self._park(place, models, roster)
         return list(self._forget(models, roster))
 
     def measure_all(self, models: Mapping[str, ModelMonitor], roster: Roster) -> None:

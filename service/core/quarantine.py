@@ -10,17 +10,20 @@ from typing import Any, Final, NamedTuple, TypedDict
 import msgspec
 
 from detectors.protocol import State
-from schemas.events import ResetMonitor
+from schemas.events import Control, ResetMonitor
+from schemas.outputs import DeadLetter
 from schemas.rejection import Rejection
 from service.core.advice import QUARANTINE_SUBJECT
 from service.core.alerting import AlertPolicy, Transition
 from service.core.columns import Int
+from service.core.dead_letters import from_rejected, unknown_model
 from service.core.decode import Rejected
 from service.core.findings import ALL, Finding, Level
 from service.core.intake import Lane, Merged, Role
+from service.core.prepare import ControlRow, TaskTopics
 from service.core.settings import AlertSettings
 from service.core.units import model_of
-from service.core.verdicts import Isolate, Quarantine
+from service.core.verdicts import Isolate, Quarantine, Verdict
 
 MAX_HELD: Final = 100
 """Models in quarantine at a time. Where more fail the fault is hardly theirs: a person must decide."""
@@ -30,6 +33,9 @@ STRIKES: Final = 3
 
 MAX_STRUCK: Final = 1_000
 """Models and inputs whose isolated records are counted. Beyond it the one struck first is forgotten."""
+
+HELD: Final = "the model is in quarantine"
+"""Why its other incidents end."""
 
 _VERSION: Final = 1
 _AT_ONCE: Final = AlertSettings(pending_for_ms=0, keep_firing_for_ms=0)
@@ -42,6 +48,13 @@ class Mark(NamedTuple):
     time_ms: int
     where: str
     """The first record that is refused, as topic[partition]@offset."""
+
+
+def mark_of(merged: Merged, sequence: int, watermark_ms: int, topics: TaskTopics) -> Mark:
+    """Describe the first record of a step."""
+    role = Role(int(merged.roles[0]))
+    where = f"{topics.of(role)}[{topics.partition}]@{int(merged.lanes[role].offsets[0])}"
+    return Mark(sequence, max(watermark_ms, 0), where)
 
 
 class Held(msgspec.Struct):
@@ -118,21 +131,32 @@ class QuarantineBook:
         found = self.strikes.get((model_id, role))
         return found.count if found is not None and found.progress == progress else 0
 
-    def release(self, model_id: str, time_ms: int) -> list[Transition]:
-        """Let a model out; give the end of its alert."""
-        alerts = AlertPolicy(model_id, _AT_ONCE)
-        alerts.restore(self.held.pop(model_id).alerts)
-        return alerts.withdraw(None, "the monitors were reset", time_ms)
+    def released_by(self, event: Control, time_ms: int) -> list[Transition]:
+        """Let out whom a command lets out: all units of a model; give the ends of their alerts."""
+        ended: list[Transition] = []
+        for unit in self._freed_by(event):
+            alerts = AlertPolicy(unit, _AT_ONCE)
+            alerts.restore(self.held.pop(unit).alerts)
+            ended += alerts.withdraw(None, "the monitors were reset", time_ms)
+        return ended
+
+    def _freed_by(self, event: object) -> list[str]:
+        if not isinstance(event, ResetMonitor) or event.model_version is not None:
+            return []
+        return [unit for unit in self.held if model_of(unit) == event.model_id]
 
     # --------------------------------------------------------------------------------------------- screening
 
-    def screened(self, merged: Merged, isolated: Iterable[Isolate]) -> tuple[Merged, list[tuple[int, str]]]:
+    def screened(self, merged: Merged, verdicts: Iterable[Verdict]) -> Merged:
         """Put dead letters in the place of records that are kept away.
 
-        Gives the records so changed, and where in merged order which models are let out: (row, model_id), in order.
+        Those behind a command that lets their model out are not: but it is still in when the step begins, for timers
+        may come before the command.
         """
         refused: dict[Role, dict[int, Rejected]] = {role: {} for role in Role}
-        for verdict in isolated:
+        for verdict in verdicts:
+            if not isinstance(verdict, Isolate):
+                continue
             row = _row_of(merged.lanes[Role(verdict.role)], verdict.offset)
             refused[Role(verdict.role)][row] = _isolated(verdict)
         freed = self._releases(merged, refused[Role.CONTROL]) if self.held else {}
@@ -140,17 +164,15 @@ class QuarantineBook:
             for role in Role:
                 self._refuse_held(merged, role, freed, refused[role])
         lanes = {role: _without(merged.lanes[role], rows) for role, rows in refused.items()}
-        return merged._replace(lanes=lanes), sorted((row, model_id) for model_id, row in freed.items())
+        return merged._replace(lanes=lanes)
 
     def _releases(self, merged: Merged, refused: Mapping[int, Rejected]) -> dict[str, int]:
         """Find the first command that lets each model out, by its row in merged order."""
         freed: dict[str, int] = {}
         rows = _merged_rows(merged, Role.CONTROL)
         for at, event in enumerate(merged.lanes[Role.CONTROL].events):
-            resets = isinstance(event, ResetMonitor) and event.model_version is None and at not in refused
-            if resets:
-                for unit in [unit for unit in self.held if model_of(unit) == event.model_id]:
-                    freed.setdefault(unit, int(rows[at]))
+            for unit in self._freed_by(event) if at not in refused else ():
+                freed.setdefault(unit, int(rows[at]))
         return freed
 
     def _refuse_held(self, merged: Merged, role: Role, freed: Mapping[str, int], refused: dict[int, Rejected]) -> None:
@@ -163,6 +185,13 @@ class QuarantineBook:
                 continue
             refused.setdefault(at, _quarantined(event.model_id))
             self.held[event.model_id].records += 1
+
+    def unreached(self, row: ControlRow, topics: TaskTopics) -> DeadLetter:
+        """Make the dead letter of a command that reaches nobody: its model is not known, or all of it in quarantine."""
+        if all(model_of(unit) != row.event.model_id for unit in self.held):
+            return unknown_model(row.event, topics.control, topics.partition, row.offset)
+        rejected = _quarantined(row.event.model_id)
+        return from_rejected(rejected, topics.control, topics.partition, row.offset, row.event.event_time_ms)
 
     # ------------------------------------------------------------------------------------------------- state
 

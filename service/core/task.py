@@ -12,11 +12,11 @@ from typing import Self
 import numpy as np
 
 from schemas.outputs import Output
-from service.core.addressed import addressed, unaddressed, under
+from service.core.addressed import addressed, under
 from service.core.batches import count_by_place, group, version_batches
 from service.core.columns import Bool, Int
 from service.core.effects import Caused, StepResult
-from service.core.failures import ModelError
+from service.core.failures import ModelError, at_work_on
 from service.core.intake import Intake, Merged, Positions, Role
 from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
 from service.core.label_flow import Unmet
@@ -26,7 +26,7 @@ from service.core.limits import TaskLimits
 from service.core.memory import MonitorMemory
 from service.core.model import ModelMonitor
 from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
-from service.core.quarantine import Mark, QuarantineBook
+from service.core.quarantine import HELD, Mark, QuarantineBook, mark_of
 from service.core.repeated_ids import Repeated
 from service.core.roster import Roster, VersionKey
 from service.core.settings import CoreSettings
@@ -34,7 +34,7 @@ from service.core.strays import StrayBook
 from service.core.stretch import Stretch, Stretches, find_stops
 from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, read_join, read_models
 from service.core.units import as_told
-from service.core.verdicts import Isolate, Quarantine, Verdict
+from service.core.verdicts import Quarantine, Verdict
 from service.core.version_batch import VersionBatch
 from service.core.version_state import JoinCounts
 from service.core.waiting_names import WaitingNames, follow_names
@@ -182,10 +182,12 @@ class Task:
         labels = slice(stretch.first_label, stretch.first_label + len(duplicate))
         models, numbers = prepared.labels.place[labels][duplicate], prepared.labels.sequence[labels][duplicate]
         for place in np.unique(models).tolist():
-            monitor = self.models.get(self.roster.models[place].model_id)
+            model_id = self.roster.models[place].model_id
+            monitor = self.models.get(model_id)
             if monitor is not None:  # else there is no version that it could be put down to
-                self._changed.add(self.roster.models[place].model_id)
-                monitor.count_duplicate_labels(numbers[models == place])
+                self._changed.add(model_id)
+                with at_work_on(model_id, "observe"):
+                    monitor.count_duplicate_labels(numbers[models == place])
 
     def _note_repeated(self, prepared: Prepared, stretch: Stretch, repeated: Bool) -> None:
         if not repeated.any():
@@ -195,10 +197,11 @@ class Task:
         for place, first, stop in groups.shares:
             rows = start + groups.rows[first:stop]
             row, last = int(rows[0]), int(rows[-1])
-            self._counts(place).add("duplicates", stop - first)
             identifier, sequence = batch.events[row].prediction_id, int(batch.sequence[row])
             said = Repeated(stop - first, sequence, identifier, int(batch.watermark_ms[last]))
-            self._model(self.roster.versions[place].model_id).note_repeated(said)
+            with at_work_on(self.roster.versions[place].model_id, "observe"):
+                self._counts(place).add("duplicates", stop - first)
+                self._model(self.roster.versions[place].model_id).note_repeated(said)
 
     def _note_unmatched(self, prepared: Prepared, stretch: Stretch, unmatched: Bool) -> None:
         if not unmatched.any():
@@ -211,43 +214,39 @@ class Task:
                 rows = start + groups.rows[first:stop]
                 ids = [batch.events[row].prediction_id for row in rows.tolist()]
                 self._changed.add(self.roster.models[place].model_id)
-                monitor.note_unmatched(Unmet(batch.sequence[rows], batch.watermark_ms[rows], ids))
+                with at_work_on(self.roster.models[place].model_id, "observe"):
+                    monitor.note_unmatched(Unmet(batch.sequence[rows], batch.watermark_ms[rows], ids))
 
     def _count_gone(self, gone: Gone, name: str) -> None:
         for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
-            if self.roster.versions[place].model_id not in self.quarantine.held:
-                self._counts(place).add(name, count)
+            model_id = self.roster.versions[place].model_id
+            if model_id not in self.quarantine.held:
+                with at_work_on(model_id, "tick" if name == "expired" else "observe"):
+                    self._counts(place).add(name, count)
 
     # ------------------------------------------------------------------------------- what is kept away
 
     def _keep_away(self, merged: Merged, watermark_ms: Int, told: list[Caused]) -> Merged:
         verdicts, self._verdicts = self._verdicts, []
-        role = Role(int(merged.roles[0]))
-        where = f"{self.topics.of(role)}[{self.topics.partition}]@{int(merged.lanes[role].offsets[0])}"
-        mark = Mark(self.sequence, max(int(watermark_ms[0]), 0), where)
-        isolated = [verdict for verdict in verdicts if isinstance(verdict, Isolate)]
+        mark = mark_of(merged, self.sequence, int(watermark_ms[0]), self.topics)
         for verdict in verdicts:
             if isinstance(verdict, Quarantine):
                 told += self._hold(verdict, mark)
             else:
                 self.quarantine.strike(verdict, self._progress(verdict.model_id, verdict.role))
-        screened, freed = self.quarantine.screened(merged, isolated)
-        for row, model_id in freed:
-            transitions = self.quarantine.release(model_id, max(int(watermark_ms[row]), 0))
-            told += [Caused(self.sequence + row, transition.alert) for transition in transitions]
-        return screened
+        return self.quarantine.screened(merged, verdicts)
 
     def _hold(self, verdict: Quarantine, mark: Mark) -> list[Caused]:
         """Drop a model's monitors; what they had told of as firing ends."""
         monitor = self.models.pop(verdict.model_id, None)
         self._changed.discard(verdict.model_id)
-        versions = [] if monitor is None else list(monitor.versions)
-        places = [self.roster.place_of(verdict.model_id, version) for version in versions]
-        self._state.drop(verdict.model_id, places)
-        self.memory.release(places)
         transitions = []
-        if monitor is not None and not verdict.silent:
-            transitions += monitor.alerts.withdraw(None, "the model is in quarantine", mark.time_ms)
+        if monitor is not None:
+            places = [self.roster.place_of(verdict.model_id, version) for version in monitor.versions]
+            self._state.drop(verdict.model_id, places)
+            self.memory.release(places)
+            with at_work_on(verdict.model_id, "command"):
+                transitions += [] if verdict.silent else monitor.alerts.withdraw(None, HELD, mark.time_ms)
         transitions += self.quarantine.hold(verdict, mark)
         return [Caused(mark.sequence, transition.alert) for transition in transitions if not transition.alert.muted]
 
@@ -258,11 +257,7 @@ class Task:
 
     def isolated_in_a_row(self) -> dict[tuple[str, int], int]:
         """Count, by model and input, the records that were isolated since the model last took one in."""
-        counts = {
-            (model_id, role): self.quarantine.in_a_row(model_id, role, self._progress(model_id, role))
-            for model_id, role in self.quarantine.strikes
-        }
-        return {key: count for key, count in counts.items() if count}
+        return {key: self.quarantine.in_a_row(*key, self._progress(*key)) for key in self.quarantine.strikes}
 
     # ------------------------------------------------------------------------------------ timers and commands
 
@@ -281,13 +276,13 @@ class Task:
         outputs.extend(self.strays.tick(now_ms, sequence))
         for model_id in sorted(self.models):
             model = self.models[model_id]
-            if model.next_deadline_ms() <= now_ms:
-                self._changed.add(model_id)
-                self._stirred.add(model_id)
-                try:
+            try:
+                if model.next_deadline_ms() <= now_ms:
+                    self._changed.add(model_id)
+                    self._stirred.add(model_id)
                     outputs.extend(model.tick(now_ms, sequence))
-                except Exception as error:
-                    raise ModelError(model_id, "tick", error) from error
+            except Exception as error:
+                raise ModelError(model_id, "tick", error) from error
         self._settle_memory(now_ms, sequence, outputs)
 
     def _settle_memory(self, now_ms: int, sequence: int, outputs: list[Caused]) -> None:
@@ -300,14 +295,16 @@ class Task:
             outputs.extend(self.limits.tell_memory(memory.evicted_total, memory.dropped_total, sequence, now_ms))
 
     def _command(self, row: ControlRow, outputs: list[Caused]) -> None:
-        units = addressed(row, self.roster, self._model)
+        ended = self.quarantine.released_by(row.event, max(row.watermark_ms, 0))
+        outputs.extend(Caused(row.sequence, transition.alert) for transition in ended)
+        units = addressed(row, self.roster, self.quarantine.held, self._model)
         for model in units:
             try:
                 outputs.extend(self._model(model.model_id).command(under(row, model)))
             except Exception as error:
                 raise ModelError(model.model_id, "command", error) from error
         if not units:
-            outputs.append(unaddressed(row, self.topics))
+            outputs.append(Caused(row.sequence, self.quarantine.unreached(row, self.topics)))
 
     # ------------------------------------------------------------------------------------------------- state
 

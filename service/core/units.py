@@ -36,6 +36,15 @@ def model_of(unit: str) -> str:
     return unit.partition(SEPARATOR)[0]
 
 
+def shown(unit: str) -> str:
+    """Write a unit for people.
+
+    >>> shown("churn"), shown(unit_of("churn", "price"))
+    ('churn', 'churn, target price')
+    """
+    return unit.replace(SEPARATOR, ", target ")
+
+
 def by_unit(events: list[Any]) -> list[Any]:
     """Put predictions or labels under their units; those without a target stay as they are."""
     if all(getattr(event, "target", None) is None for event in events):

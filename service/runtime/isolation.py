@@ -16,6 +16,7 @@ import structlog
 from service.core.failures import TIMER_PHASES, ModelError, Phase
 from service.core.intake import Positions, Role
 from service.core.quarantine import MAX_HELD, STRIKES
+from service.core.units import shown
 from service.core.verdicts import Isolate, Quarantine, Verdict, reason
 from service.eventlog.errors import LogError, RecordTooLargeError
 from service.runtime.context import TaskContext
@@ -185,7 +186,9 @@ def say_verdicts(context: TaskContext, verdicts: tuple[Verdict, ...]) -> None:
     """Write to the log what was decided, now that it is committed."""
     for verdict in verdicts:
         if isinstance(verdict, Quarantine):
-            log.error("model_quarantined", partition=context.partition, model_id=verdict.model_id, why=verdict.why)
+            log.error(
+                "model_quarantined", partition=context.partition, model_id=shown(verdict.model_id), why=verdict.why
+            )
         else:
             topic = context.topics.inputs[verdict.role]
             log.error(
@@ -206,10 +209,12 @@ def _verdict(failure: Failure, attempt: Attempt, alone: Alone | None, verdicts: 
     before = held.get(model_id or "")
     if model_id is not None and (alone is None or isolated or before or _is_the_model(failure, attempt, alone)):
         if before is not None and before.silent:
-            raise IsolationError(f"model {model_id} fails though its monitors were dropped ({failure.why}): {_DECIDE}")
+            raise IsolationError(
+                f"model {shown(model_id)} fails though its monitors were dropped ({failure.why}): {_DECIDE}"
+            )
         if before is None and attempt.held + len(held) >= MAX_HELD:
             many = f"{MAX_HELD} models are in quarantine"
-            raise IsolationError(f"{many}, and {model_id} fails too ({failure.why}): {_DECIDE}")
+            raise IsolationError(f"{many}, and {shown(model_id)} fails too ({failure.why}): {_DECIDE}")
         return Quarantine(model_id, failure.why, silent=before is not None)
     if alone is None or isolated:
         raise IsolationError(f"the task fails before any record, or without it ({failure.why}): {_DECIDE}")

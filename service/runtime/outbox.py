@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from schemas.cloudevents import Message, to_message
 from schemas.outputs import Alert, DeadLetter, FineTuneTrigger, MetricSnapshot, Output
 from service.core.failures import ModelError, Phase
+from service.core.units import unit_of
 from service.eventlog.errors import RecordTooLargeError
 from service.eventlog.protocol import NewRecord
 from service.runtime.settings import RuntimeSettings, TopicSettings
@@ -14,7 +15,8 @@ def _blamed(output: Output, error: Exception) -> Exception:
     if isinstance(output, DeadLetter):  # the record's that it is about, and no model's
         return error
     phase: Phase = "tell" if isinstance(output, MetricSnapshot) else "encode"
-    blamed = ModelError(output.model_id, phase, error)
+    unit = output.model_id if output.target is None else unit_of(output.model_id, output.target)
+    blamed = ModelError(unit, phase, error)
     blamed.__cause__ = error
     return blamed
 

@@ -10,12 +10,15 @@ from service.core import decode
 from service.core.decode import Rejected
 from service.core.failures import ModelError
 from service.core.intake import Positions, Role
+from service.core.join import JoinBuffer
+from service.core.model import ModelMonitor
 from service.core.quarantine import MAX_STRUCK, QuarantineBook
 from service.core.settings import CoreSettings, JoinSettings, ModelProfile
 from service.core.task import Task
+from service.core.units import unit_of
 from service.core.verdicts import Isolate, Quarantine, Verdict
 from tests.core.raising import POISON, observed, raise_at_poison
-from tests.core.stream import ALL_IDLE, START_MS, TOPICS, Driver, Source, drifting, label
+from tests.core.stream import ALL_IDLE, START_MS, TOPICS, Driver, Source, drifting, label, prediction
 
 SOURCE = drifting(300, 150, models=3)
 SETTINGS = CoreSettings(default=ModelProfile(snapshot_interval_ms=4000), tick_ms=2000)
@@ -139,13 +142,37 @@ def test_a_reset_lets_a_model_out_with_fresh_monitors_from_that_record_on(monkey
     assert "m1" in judge.task.quarantine.held
 
 
-def test_where_steps_are_cut_changes_nothing_of_a_quarantine() -> None:
-    source = with_reset(SOURCE, "m1", 200)
+@pytest.mark.parametrize("labels", [SOURCE.labels, []])
+def test_where_steps_are_cut_changes_nothing_of_a_quarantine(labels: list[bytes]) -> None:
+    # Without labels predictions of the model expire between the records of a step, before it is let out and after.
+    core = msgspec.structs.replace(SETTINGS, join=JoinSettings(label_horizon_ms=8000))
+    source = with_reset(SOURCE, "m1", 200)._replace(labels=labels)
     found = []
     for step in (1, 7, 1000):
         judge = Judge(source, {100: [Quarantine("m1", "why")]}, step=step)
+        judge.driver.task.join = JoinBuffer(core.join)
         found.append([encode(output) for output in judge.run()])
     assert found[0] == found[1] == found[2]
+
+
+def test_a_target_of_a_model_is_in_quarantine_alone_and_commands_reach_the_others() -> None:
+    price = Source(
+        [orjson.dumps({"type": "fine_tune", "model_id": "m", "event_time_ms": START_MS + 25_000})],
+        [prediction(number, 1.5, target=("price", "size")[number % 2]) for number in range(300)],
+        [],
+    )
+    judge = Judge(price, {100: [Quarantine(unit_of("m", "price"), "why")]})
+    outputs = judge.run()
+    assert list(judge.task.models) == [unit_of("m", "size")]
+    kept_away = letters(outputs, "quarantined")
+    assert len(kept_away) == 100
+    assert {letter.model_id for letter in kept_away} == {"m"}
+    (alert,) = [output for output in outputs if isinstance(output, Alert) and output.alertname == "ModelQuarantined"]
+    assert (alert.model_id, alert.target) == ("m", "price")
+    judge = Judge(price, {100: [Quarantine(unit_of("m", target), "why") for target in ("price", "size")]})
+    (command,) = [letter for letter in letters(judge.run(), "quarantined") if letter.topic == TOPICS.control]
+    assert command.model_id == "m"
+    assert not judge.task.models
 
 
 def test_a_restored_task_keeps_its_quarantine_and_removes_what_it_stored_of_the_model() -> None:
@@ -226,10 +253,22 @@ def test_rejected_is_what_a_screened_record_becomes() -> None:
     for role in Role:
         driver.offer(role, 5)
     merged = task.intake.take_to(Positions(0, 3, 0))
-    screened, freed = task.quarantine.screened(merged, [Isolate(Role.PREDICTIONS, 1, None, "why")])
+    screened = task.quarantine.screened(merged, [Isolate(Role.PREDICTIONS, 1, None, "why")])
     lane = screened.lanes[Role.PREDICTIONS]
     assert isinstance(lane.events[1], Rejected)
     assert lane.times_ms.tolist()[1] == -1
-    assert freed == []
     with pytest.raises(ValueError, match="not in the step"):
         task.quarantine.screened(merged, [Isolate(Role.PREDICTIONS, 9, None, "why")])
+
+
+@pytest.mark.parametrize("method", ["note_unmatched", "count_duplicate_labels", "next_deadline_ms"])
+def test_whatever_of_a_model_raises_names_it(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: ModelMonitor, *_: object) -> None:
+        if self._model.model_id == "m1":
+            raise ZeroDivisionError(method)
+
+    source = SOURCE._replace(labels=[*SOURCE.labels, *SOURCE.labels, label(999, True, model="m1")])
+    original = getattr(ModelMonitor, method)
+    monkeypatch.setattr(ModelMonitor, method, lambda self, *given: fail(self) or original(self, *given))
+    with pytest.raises(ModelError, match=f"model m1, .*{method}"):
+        Driver(source, SETTINGS).run()

@@ -13,6 +13,7 @@ from schemas import cloudevents
 from schemas.codec import EncodeError, encode
 from schemas.outputs import Alert, DeadLetter, MetricSnapshot, Output
 from service.config import Config
+from service.core.alerting import AlertPolicy
 from service.core.failures import ModelError, Phase
 from service.core.intake import Positions, Role
 from service.core.model import ModelMonitor
@@ -163,6 +164,25 @@ def test_an_output_that_cannot_be_written_costs_its_model(
     # A metric snapshot is a timer's; an alert may come of the record, until the next two records bring it again.
     isolated = [one for one in outputs if isinstance(one, DeadLetter) and one.reason == "isolated"]
     assert len(isolated) == (0 if kind is MetricSnapshot else 2)
+
+
+def test_incidents_that_cannot_be_closed_vanish_with_their_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = of_others(healthy(), "m1")
+    original = AlertPolicy.withdraw
+
+    def withdraw(self: AlertPolicy, version: str | None, reason: str, time_ms: int) -> object:
+        if reason == "the model is in quarantine":
+            raise OverflowError("cannot close")
+        return original(self, version, reason, time_ms)
+
+    monkeypatch.setattr(AlertPolicy, "withdraw", withdraw)
+    raise_at_poison(monkeypatch, ticks={"m1": 0})
+    outputs, _, quarantined = live(SOURCE, tmp_path)
+    assert quarantined == 1
+    assert of_others(outputs, "m1") == expected
+    assert not [one for one in outputs if isinstance(one, DeadLetter) and one.reason == "isolated"]
 
 
 def test_an_output_that_the_log_finds_too_large_costs_its_model(
