@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -208,11 +209,46 @@ def published(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], li
     return found
 
 
+def likeness(new: list[tuple[str, str]], old: list[tuple[str, str]]) -> tuple[int, Counter[str]]:
+    """Count outputs that both programs say of the same thing at the same time, and in which shared fields they differ.
+
+    Of each output that differs, the first such field counts; so the counts add up to the outputs that differ.
+    """
+    known = {_subject(topic, json.loads(value)): json.loads(value) for topic, value in old}
+    pairs = [
+        (json.loads(value), known[_subject(topic, json.loads(value))])
+        for topic, value in new
+        if _subject(topic, json.loads(value)) in known
+    ]
+    return len(pairs), Counter(where for mine, theirs in pairs if (where := _difference(mine, theirs)) is not None)
+
+
+def _subject(topic: str, output: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("model_id", "model_version", "segment", "event_time_ms", "kind", "state", "reason", "topic", "offset")
+    return (topic, *(output.get(name) for name in names))
+
+
+def _difference(mine: Any, theirs: Any, path: str = "") -> str | None:
+    """Name the first field that both have and that is not the same."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        names = sorted(mine.keys() & theirs.keys())
+        inner = (_difference(mine[name], theirs[name], f"{path}.{name}".lstrip(".")) for name in names)
+        return next((found for found in inner if found is not None), None)
+    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        inner = (_difference(a, b, f"{path}[]") for a, b in zip(mine, theirs, strict=True))
+        return next((found for found in inner if found is not None), None)
+    return None if mine == theirs else path
+
+
 class Outcome(NamedTuple):
     """What a run showed."""
 
     by_old: int
     by_new: int
+    both: int
+    """Outputs behind the handover of which the old program would have said something of the same thing and time."""
+    changed: Counter[str]
+    """Of those of them that differ in a field that both have: the first such field."""
     moved: int
     """Tasks that the new program took over from the old one's state."""
     differences: list[str]
@@ -228,6 +264,8 @@ def upgrade(old: Program, new: Program, directory: Path, events: int) -> Outcome
         limits = json.dumps(handovers)
         for program, mode in ((old, "begin"), (new, "restore")):
             program.run("tests.upgrade.cores", config, str(PARTITIONS), mode, limits, directory / f"{mode}.json")
+        never = json.dumps(dict.fromkeys(range(PARTITIONS), [1 << 40] * 3))
+        old.run("tests.upgrade.cores", config, str(PARTITIONS), "begin", never, directory / "alone.json")
         return compare(directory, published(broker.bootstrap, OUTPUTS))
     finally:
         kafka_broker.stop(directory / "broker")
@@ -291,7 +329,7 @@ def _all_taken(program: Program, config: Path) -> bool:
 
 def compare(directory: Path, found: dict[tuple[str, int], list[tuple[bytes | None, bytes]]]) -> Outcome:
     """Hold what was published against what the two cores say."""
-    said = {mode: json.loads((directory / f"{mode}.json").read_bytes()) for mode in ("begin", "restore")}
+    said = {mode: json.loads((directory / f"{mode}.json").read_bytes()) for mode in ("begin", "restore", "alone")}
     differences: list[str] = []
     for (topic, partition), records_found in found.items():
         expected = [
@@ -306,7 +344,9 @@ def compare(directory: Path, found: dict[tuple[str, int], list[tuple[bytes | Non
                 f"{got[at : at + 1]} and not {expected[at : at + 1]}"
             )
     counts = [sum(len(outputs) for outputs in said[mode].values()) for mode in ("begin", "restore")]
-    return Outcome(counts[0], counts[1], PARTITIONS, differences)
+    shared = [likeness(said["restore"][task], said["alone"][task]) for task in said["restore"]]
+    changed = sum((fields for _, fields in shared), Counter())
+    return Outcome(counts[0], counts[1], sum(both for both, _ in shared), changed, PARTITIONS, differences)
 
 
 def main() -> int:
@@ -325,6 +365,9 @@ def main() -> int:
         f"{outcome.moved} tasks moved from {old.name} to this program under {asked.events:,} predictions: "
         f"{outcome.by_old:,} outputs of the old and {outcome.by_new:,} of the new, "
         f"{len(outcome.differences)} partitions differ from what the two cores say\n"
+        f"had the old program gone on, it would have spoken of {outcome.both:,} of the latter too; in the fields that "
+        f"both have, {outcome.both - outcome.changed.total():,} are the same, and the others differ first in "
+        f"{', '.join(f'{name} ({count})' for name, count in outcome.changed.most_common()) or 'none'}\n"
     )
     return int(bool(outcome.differences))
 
