@@ -1,6 +1,6 @@
-"""What a stretch holds for each model version: columns sorted by version once, then cut.
+"""What a step holds for each model version: columns sorted by version once, then cut.
 
-With a thousand models a stretch has a handful of rows for each. So whole columns are put in order first, and a
+With a thousand models a step has a handful of rows for each. So whole columns are put in order first, and a
 version's share is a slice of them: picking each version's rows from each column costs three times as much.
 """
 
@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from service.core.columns import LARGEST_WEIGHT, Bool, Corrections, Int, Outcomes, Predictions
-from service.core.join import JoinResult
 from service.core.metrics.window import packed_outcomes
 from service.core.prepare import PredictionBatch, Prepared
-from service.core.stretch import Stretch
+from service.core.stretch import StepJoin
 from service.core.version_batch import VersionBatch
 
 
@@ -25,10 +24,20 @@ class Groups(NamedTuple):
     """Place, start and stop within `rows`; places rise."""
 
 
-def version_batches(prepared: Prepared, stretch: Stretch, result: JoinResult) -> Iterator[tuple[int, VersionBatch]]:
+class Watermarks(NamedTuple):
+    """Each model's own, at its records."""
+
+    predictions: Int
+    """At each prediction of the step."""
+    labels: Int
+    operations: Int
+    """At each operation of the join."""
+
+
+def version_batches(prepared: Prepared, joined: StepJoin, watermarks: Watermarks) -> Iterator[tuple[int, VersionBatch]]:
     """Give each version's batch with its place in the roster; places rise."""
-    predictions, first_ids = _predictions(prepared.predictions, stretch, result.new_prediction)
-    outcomes, corrections = _outcomes(stretch, result), _corrections(stretch, result)
+    predictions, first_ids = _predictions(prepared.predictions, watermarks.predictions, joined.result.new_prediction)
+    outcomes, corrections = _outcomes(joined, watermarks.operations), _corrections(joined, watermarks.operations)
     for place in sorted({*predictions, *outcomes, *corrections}):
         parts = (predictions.get(place), outcomes.get(place), corrections.get(place))
         yield place, VersionBatch(*parts, first_ids.get(place, ""))
@@ -54,19 +63,18 @@ def group(places: Int, keep: Bool | None = None) -> Groups:
     return Groups(rows[order], list(zip(ordered[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)))
 
 
-def _predictions(batch: PredictionBatch, stretch: Stretch, new: Bool) -> tuple[dict[int, Predictions], dict[int, str]]:
+def _predictions(batch: PredictionBatch, watermark_ms: Int, new: Bool) -> tuple[dict[int, Predictions], dict[int, str]]:
     """Give each version's new predictions, and the identifier of the first of them."""
-    first = stretch.first_prediction
-    groups = group(batch.place[first : first + len(new)], new)
+    groups = group(batch.place, new)
     if not groups.shares:
         return {}, {}
-    rows = groups.rows + first
+    rows = groups.rows
     at = _as_slice(rows) if len(groups.shares) == 1 else rows
     events = batch.events[at] if isinstance(at, slice) else [batch.events[row] for row in at.tolist()]
     embeddings = [event.embeddings for event in events]
     columns = Predictions(
         sequence=batch.sequence[at],
-        watermark_ms=batch.watermark_ms[at],
+        watermark_ms=watermark_ms[at],
         time_ms=batch.time_ms[at],
         offset=batch.offset[at],
         value=batch.value[at],
@@ -88,16 +96,16 @@ def _as_slice(rows: Int) -> Int | slice:
     return slice(start, stop) if stop - start == len(rows) else rows
 
 
-def _outcomes(stretch: Stretch, result: JoinResult) -> dict[int, Outcomes]:
-    joined = result.outcomes
+def _outcomes(step: StepJoin, watermark_ms: Int) -> dict[int, Outcomes]:
+    joined = step.result.outcomes
     groups = group(joined.predictions["monitor"].astype(np.int64))
     if not groups.shares:
         return {}
     rows = groups.rows
     operation, predictions, labels = joined.operation[rows], joined.predictions[rows], joined.labels[rows]
     columns = Outcomes(
-        sequence=stretch.sequence[operation],
-        watermark_ms=stretch.watermark_ms[operation],
+        sequence=step.sequence[operation],
+        watermark_ms=watermark_ms[operation],
         prediction_time_ms=predictions["time_ms"].copy(),
         label_time_ms=labels["time_ms"].copy(),
         prediction_offset=predictions["offset"].copy(),
@@ -113,16 +121,16 @@ def _outcomes(stretch: Stretch, result: JoinResult) -> dict[int, Outcomes]:
     return {place: columns.part(start, stop) for place, start, stop in groups.shares}
 
 
-def _corrections(stretch: Stretch, result: JoinResult) -> dict[int, Corrections]:
-    corrected = result.corrections
+def _corrections(step: StepJoin, watermark_ms: Int) -> dict[int, Corrections]:
+    corrected = step.result.corrections
     groups = group(corrected.predictions["monitor"].astype(np.int64))
     if not groups.shares:
         return {}
     rows = groups.rows
     operation = corrected.operation[rows]
     columns = Corrections(
-        sequence=stretch.sequence[operation],
-        watermark_ms=stretch.watermark_ms[operation],
+        sequence=step.sequence[operation],
+        watermark_ms=watermark_ms[operation],
         prediction_offset=corrected.predictions["offset"][rows],
         actual=corrected.labels["value"][rows],
         label_offset=corrected.labels["offset"][rows],

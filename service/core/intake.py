@@ -1,10 +1,10 @@
 """The order of things: three inputs become one sequence, the same however they were fetched.
 
-Each input keeps its own order. A record's merge key is the newest event time that its input has shown up to it, so a
-late event follows the one before it. Inputs are merged by (merge key, rank of the input, offset). A record may be
-taken when no input that could still deliver an earlier one is empty; an input that is idle (at its end, or silent for
-too long) is not waited for. That last decision depends on the moment, so a step that was cut by it says so (`forced`):
-recovery and replay take exactly the same cut.
+Each input keeps its own order. A record's merge key is the clock of its input's event times up to it (see `clock`), so
+a late event follows the one before it, and one that lies ahead moves nobody. Inputs are merged by (merge key, rank of
+the input, offset). A record may be taken when no input that could still deliver an earlier one is empty; an input that
+is idle (at its end, or silent for too long) is not waited for. That last decision depends on the moment, so a step that
+was cut by it says so (`forced`): recovery and replay take exactly the same cut.
 """
 
 from collections import deque
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from service.core.clock import InputClock, log_times
 from service.core.placement import Stray
 
 Int = NDArray[np.int64]
@@ -65,11 +66,13 @@ class Lane(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """One step's records. `roles` and `keys` in merged order; lane rows keep their own order in it."""
+    """One step's records. `roles`, `keys` and `log_times_ms` in merged order; lane rows keep their own order in it."""
 
     lanes: dict[Role, Lane]
     roles: NDArray[np.int8]
     keys: Int
+    log_times_ms: Int
+    """What each record tells the clock of the log, in merged order; negative: nothing."""
     end: Positions
     forced: bool
 
@@ -81,23 +84,27 @@ _EMPTY_LANE = Lane(_EMPTY_INT, _EMPTY_INT, _EMPTY_INT, _EMPTY_INT, [])
 class _Queue:
     """What was fetched of one input and not yet taken."""
 
-    def __init__(self, position: int, clock_ms: int) -> None:
+    def __init__(self, position: int, clock: Sequence[int] | None) -> None:
         self.position = position
         """Offset from which the next block is to be offered."""
         self.taken = position
         """Offset up to which records were taken."""
-        self.clock_ms = clock_ms
-        """Merge key of the last record taken."""
+        self.clock = InputClock() if clock is None else InputClock.restore(clock)
+        """Stands at the last record taken: its merge key."""
         self.blocks: deque[tuple[Block, Int, int]] = deque()  # block, its keys, rows already taken
         self.records = 0
         self.size_bytes = 0
-        self.newest_ms = clock_ms
+        self._ahead = InputClock.restore(self.clock.snapshot())
+        """Stands at the last record offered."""
+
+    @property
+    def newest_ms(self) -> int:
         """Merge key of the last record offered: the next one's cannot be smaller."""
+        return self._ahead.now_ms
 
     def offer(self, block: Block) -> None:
         if len(block.events):
-            keys = np.maximum(np.maximum.accumulate(block.times_ms), self.newest_ms)
-            self.newest_ms = int(keys[-1])
+            keys = self._ahead.advance(block.times_ms, block.timestamps_ms)
             self.blocks.append((block, keys, 0))
         elif self.blocks:
             last, keys, taken = self.blocks.pop()
@@ -168,7 +175,7 @@ class _Queue:
             )
             count -= end - taken
             self.records -= end - taken
-            self.clock_ms = int(keys[end - 1])
+            self.clock.advance(parts[-1].times_ms, parts[-1].timestamps_ms)
             if end == len(keys):
                 self.blocks.popleft()
                 self.size_bytes -= block.size_bytes
@@ -209,9 +216,10 @@ def _join_strays(parts: list[Lane]) -> Sequence[Stray | None]:
 class Intake:
     """Holds what was fetched and gives it out in merged order."""
 
-    def __init__(self, positions: Positions, clocks_ms: tuple[int, int, int] = (0, 0, 0)) -> None:
+    def __init__(self, positions: Positions, clocks: Sequence[Sequence[int] | None] = (None, None, None)) -> None:
+        """Begin at positions. `clocks`: what `clocks` gave there; None: from the beginning."""
         self._queues = {
-            role: _Queue(position, clock) for role, position, clock in zip(Role, positions, clocks_ms, strict=True)
+            role: _Queue(position, clock) for role, position, clock in zip(Role, positions, clocks, strict=True)
         }
 
     def offer(self, role: Role, block: Block) -> None:
@@ -238,10 +246,9 @@ class Intake:
         return Positions(*(self._queues[role].taken for role in Role))
 
     @property
-    def clocks_ms(self) -> tuple[int, int, int]:
-        """Merge key of the last record given out of each input, in rank order."""
-        control, predictions, labels = (self._queues[role].clock_ms for role in Role)
-        return control, predictions, labels
+    def clocks(self) -> list[list[int]]:
+        """Snapshots of the inputs' clocks at the last record given out of each, in rank order."""
+        return [self._queues[role].clock.snapshot() for role in Role]
 
     def take(self, idle: frozenset[Role], max_records: int) -> Merged | None:
         """Give the records whose turn has come, waiting for no idle input; None where there are none.
@@ -329,4 +336,5 @@ class Intake:
         else:
             steps = [np.searchsorted(ends[:, role], lanes[role].offsets, side="right") for role in Role]
             order = np.lexsort((keys, np.concatenate(steps)))
-        return Merged(lanes, roles[order], keys[order], self.taken, forced)
+        log_times_ms = np.concatenate([log_times(lanes[role].times_ms, lanes[role].timestamps_ms) for role in Role])
+        return Merged(lanes, roles[order], keys[order], log_times_ms[order], self.taken, forced)

@@ -1,6 +1,6 @@
 """Labels of predictions that have left the join: what becomes of them, and who is told."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -89,9 +89,14 @@ def bury_late(
 
 
 def note_late(
-    late: LateLabels, topics: TaskTopics, roster: Roster, models: Mapping[str, ModelMonitor], now_ms: int, sequence: int
+    late: LateLabels,
+    topics: TaskTopics,
+    roster: Roster,
+    models: Mapping[str, ModelMonitor],
+    watermark_of: Callable[[int], int],
+    sequence: int,
 ) -> list[str]:
-    """Let the models know of theirs; give which those are."""
+    """Let the models know of theirs; give which those are. `watermark_of`: a model's, by its place in the roster."""
     told = []
     for place in np.unique(late.labels["model"]).tolist():
         model_id = roster.models[place].model_id
@@ -101,7 +106,7 @@ def note_late(
         ours = late.labels["model"] == place
         in_vain = ours & ~late.answered
         names = [f"offset {offset} of {topics.labels}" for offset in late.labels["offset"][in_vain].tolist()]
-        moment = np.full(len(names), now_ms)
+        moment = np.full(len(names), watermark_of(place))
         labels = Unmet(np.full(len(names), sequence), moment, names)
         with at_work_on(model_id, "tick"):
             monitor.note_late(labels, late.made_ms[in_vain], int(np.count_nonzero(ours & late.answered)))

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.core.clock import FRESH
+
 Conversion = Callable[[Any], Any]
 """Makes of a payload of one version one of the next. It may change what it is given."""
 
@@ -124,9 +126,22 @@ def with_squared_losses(version: Any) -> Any:
     return version
 
 
+def with_log_clock(task: Any) -> Any:
+    """Let the clock of the log begin with the next record, and models' go on from where the task's only one stood."""
+    begun_ms = task.pop("newest_ms")
+    del task["last_tick"]
+    input_clocks = [[now_ms, *FRESH, *FRESH] for now_ms in task.pop("clocks_ms")]
+    return task | {"log_clock": [0, *FRESH], "input_clocks": input_clocks, "clocks": {}, "begun_ms": begun_ms}
+
+
+def with_clock(model: Any) -> Any:
+    """Leave open where the model's clock stands: it had none of its own."""
+    return model | {"clock": None}
+
+
 MIGRATIONS: Final[Migrations] = {
-    ("task", 1): composed(with_quarantine, with_models_described, with_strays, with_memory, with_names),
-    ("model", 1): composed(with_outcome_time, with_supply, with_forgotten),
+    ("task", 1): composed(with_quarantine, with_models_described, with_strays, with_memory, with_names, with_log_clock),
+    ("model", 1): composed(with_outcome_time, with_supply, with_forgotten, with_clock),
     ("version", 1): composed(
         with_outcome_time, with_meaning, with_loss_course, with_no_features, with_confidence, with_squared_losses
     ),

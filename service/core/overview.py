@@ -106,15 +106,15 @@ def described(task: Task) -> Iterator[MetricSnapshot]:
     A version that cannot be described is left out: to look at a model must not stop the task. Its timers will fail too,
     and that is dealt with.
     """
-    versions = (version for model in task.models.values() for _, version in model.versions.awake())
-    for version in islice(versions, DESCRIBED):
+    versions = ((name, version) for name, model in task.models.items() for _, version in model.versions.awake())
+    for model_id, version in islice(versions, DESCRIBED):
         with suppress(Exception):
-            yield from _described(version, task)
+            yield from _described(version, task.watermark_of(model_id), task.sequence)
 
 
-def _described(version: VersionMonitor, task: Task) -> list[MetricSnapshot]:
-    segments = version.tell_segments(task.watermark_ms, task.sequence)
-    return [as_told(snapshot) for snapshot in (version.describe(task.watermark_ms, task.sequence), *segments)]
+def _described(version: VersionMonitor, now_ms: int, sequence: int) -> list[MetricSnapshot]:
+    segments = version.tell_segments(now_ms, sequence)
+    return [as_told(snapshot) for snapshot in (version.describe(now_ms, sequence), *segments)]
 
 
 def _totals(task: Task) -> Iterator[VersionTotals]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from schemas.events import Control, Label, Prediction
 from service.core.classes import class_name
+from service.core.clock import told_times
 from service.core.columns import Bool, Cells, Float, Int
 from service.core.dead_letters import UseReason, from_event, from_rejected
 from service.core.decode import Rejected
@@ -42,7 +43,10 @@ class PredictionBatch(NamedTuple):
 
     events: list[Prediction]
     sequence: Int
-    watermark_ms: Int
+    log_ms: Int
+    """Clock of the log at the record."""
+    told_ms: Int
+    """What the record tells its model's clock: its event time, but no later than its timestamp."""
     time_ms: Int
     offset: Int
     place: Int
@@ -63,7 +67,8 @@ class LabelBatch(NamedTuple):
 
     events: list[Label]
     sequence: Int
-    watermark_ms: Int
+    log_ms: Int
+    told_ms: Int
     time_ms: Int
     offset: Int
     place: Int
@@ -76,29 +81,52 @@ class ControlRow(NamedTuple):
     """A command or a status report."""
 
     sequence: int
-    watermark_ms: int
+    log_ms: int
+    """Clock of the log at the record."""
     offset: int
     event: Control
+    watermark_ms: int = 0
+    """Of the model that it is for, once that is known."""
 
 
 class Prepared(NamedTuple):
     """One step in columns."""
 
     sequence: Int
-    watermark_ms: Int
+    log_ms: Int
     predictions: PredictionBatch
     labels: LabelBatch
     controls: list[ControlRow]
     dead: list[Caused]
 
+    def before(self, sequence: int) -> "Prepared":
+        """Give what comes before the record with this number; of the predictions and labels."""
+        first, label = self._rows(sequence)
+        return self._part(slice(first), slice(label))
 
-def prepare(merged: Merged, sequence: Int, watermark_ms: Int, roster: Roster, topics: TaskTopics) -> Prepared:
-    """Turn merged records into columns. `sequence` and `watermark_ms`: of each record, in merged order."""
+    def behind(self, sequence: int) -> "Prepared":
+        """Give the other predictions and labels."""
+        first, label = self._rows(sequence)
+        return self._part(slice(first, None), slice(label, None))
+
+    def _rows(self, sequence: int) -> tuple[int, int]:
+        predictions = np.searchsorted(self.predictions.sequence, sequence)
+        return int(predictions), int(np.searchsorted(self.labels.sequence, sequence))
+
+    def _part(self, predictions: slice, labels: slice) -> "Prepared":
+        return self._replace(
+            predictions=PredictionBatch._make([column[predictions] for column in self.predictions]),
+            labels=LabelBatch._make([column[labels] for column in self.labels]),
+        )
+
+
+def prepare(merged: Merged, sequence: Int, log_ms: Int, roster: Roster, topics: TaskTopics) -> Prepared:
+    """Turn merged records into columns. `sequence` and `log_ms`: of each record, in merged order."""
     dead: list[Caused] = []
     rows: dict[Role, Rows] = {}
     for role in Role:
         at = np.flatnonzero(merged.roles == role)
-        rows[role] = _usable(role, merged.lanes[role], sequence[at], watermark_ms[at], topics, dead)
+        rows[role] = _usable(role, merged.lanes[role], sequence[at], log_ms[at], topics, dead)
     predictions, labels = rows[Role.PREDICTIONS], rows[Role.LABELS]
     prediction_places, label_places = _places(predictions, labels, roster)
     predictions, prediction_places = _watched(predictions, prediction_places, Role.PREDICTIONS, topics, dead)
@@ -113,7 +141,7 @@ def prepare(merged: Merged, sequence: Int, watermark_ms: Int, roster: Roster, to
     labels, label_places, truths = _numeric(labels, label_places, truths, ~np.isnan(truths), Role.LABELS, topics, dead)
     return Prepared(
         sequence,
-        watermark_ms,
+        log_ms,
         _prediction_batch(predictions, prediction_places, values, error[fits], roster),
         LabelBatch(*labels, label_places, truths, _keys(labels.events)),
         _control_rows(rows[Role.CONTROL]),
@@ -182,12 +210,13 @@ def _state(events: list[Prediction], places: Int, values: Float, stated: Float, 
 
 
 def _control_rows(rows: Rows) -> list[ControlRow]:
-    columns = (rows.sequence.tolist(), rows.watermark_ms.tolist(), rows.offset.tolist(), rows.events)
+    columns = (rows.sequence.tolist(), rows.log_ms.tolist(), rows.offset.tolist(), rows.events)
     return [ControlRow(*row) for row in zip(*columns, strict=True)]
 
 
-def _usable(role: Role, lane: Lane, sequence: Int, watermark_ms: Int, topics: TaskTopics, dead: list[Caused]) -> Rows:
-    rows = Rows(lane.events, sequence, watermark_ms, lane.times_ms, lane.offsets)
+def _usable(role: Role, lane: Lane, sequence: Int, log_ms: Int, topics: TaskTopics, dead: list[Caused]) -> Rows:
+    told_ms = told_times(lane.times_ms, lane.timestamps_ms)
+    rows = Rows(lane.events, sequence, log_ms, told_ms, lane.times_ms, lane.offsets)
     rejected = lane.times_ms < 0
     for row in np.flatnonzero(rejected).tolist():
         reason: Rejected = lane.events[row]

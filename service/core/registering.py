@@ -16,7 +16,8 @@ class Rows(NamedTuple):
 
     events: list[Any]
     sequence: Int
-    watermark_ms: Int
+    log_ms: Int
+    told_ms: Int
     time_ms: Int
     offset: Int
 
@@ -25,7 +26,7 @@ class Rows(NamedTuple):
         if mask.all():
             return self
         events = [self.events[row] for row in np.flatnonzero(mask).tolist()]
-        return Rows(events, self.sequence[mask], self.watermark_ms[mask], self.time_ms[mask], self.offset[mask])
+        return Rows(events, *(column[mask] for column in self[1:]))
 
 
 def codes_of(predictions: Rows, places: Int, labels: Rows, label_places: Int, roster: Roster) -> tuple[Float, Float]:

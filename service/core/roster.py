@@ -3,9 +3,11 @@
 from typing import NamedTuple, TypedDict
 
 import msgspec
+import numpy as np
 
 from schemas.events import Label, Prediction, Scalar
 from service.core.classes import UNSEEN, ClassTable, NumberTable, class_name
+from service.core.columns import Int
 from service.core.metrics.catalogue import ResolvedProblem
 from service.core.problem import MOST_CLASSES, NEVER, Coded, CodedState, Finder, FinderState
 from service.core.said import SaidScores, SaidScoresState
@@ -168,6 +170,8 @@ class Roster:
         """Model to its units, one for each of its targets."""
         self._leading: dict[tuple[str, str], str] = {}
         """Model and version to the unit that was named first."""
+        self._models_of: Int = np.zeros(0, dtype=np.int64)
+        """Place of each version's model, of as many as have been asked for."""
         self._unpredicted: set[str] = set()
         """Models that only labels have named so far. They have room of their own: whoever sends labels of models that
         do not exist must not take the places of those that do."""
@@ -191,9 +195,22 @@ class Roster:
         """Find the model of a version."""
         return self.models[self._model_places[self.versions[version_place].model_id]]
 
+    def model_place(self, model_id: str) -> int:
+        """Give the place of a model that is known."""
+        return self._model_places[model_id]
+
     def place_of(self, model_id: str, model_version: str) -> int:
         """Give the place of a version that is watched."""
         return self._version_places[VersionKey(model_id, model_version)]
+
+    def models_of(self, version_places: Int) -> Int:
+        """Give the places of versions' models."""
+        if len(self._models_of) < len(self.versions):
+            known = self.versions[len(self._models_of) :]
+            places = [self._model_places[key.model_id] for key in known]
+            self._models_of = np.append(self._models_of, np.array(places, dtype=np.int64))
+        found: Int = self._models_of[version_places]
+        return found
 
     def version_places(self, events: list[Prediction]) -> list[int | None]:
         """Find the places of the events' versions; None where a version is not watched yet."""

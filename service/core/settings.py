@@ -210,17 +210,18 @@ class ModelProfile(Settings, frozen=True):
 
 
 class JoinSettings(Settings, frozen=True):
-    """The join of predictions and labels."""
+    """The join of predictions and labels. Horizons are counted from arrivals, on the clock of the log."""
 
-    label_horizon_ms: Annotated[Count, Meta(description="how long a prediction waits for its label, event time")] = (
+    label_horizon_ms: Annotated[Count, Meta(description="how long a prediction waits for its label, by timestamps")] = (
         7 * DAY_MS
     )
     orphan_horizon_ms: Annotated[
-        Count, Meta(description="how long a label waits for its prediction, event time; then it is a dead letter")
-    ] = HOUR_MS
+        Count | None,
+        Meta(description="how long a label waits for its prediction; then it is a dead letter; null: as long as that"),
+    ] = None
     correction_horizon_ms: Annotated[
         Millis,
-        Meta(description="how long a joined prediction is remembered for corrections and duplicates, event time"),
+        Meta(description="how long a joined prediction is remembered for corrections and duplicates, likewise"),
     ] = DAY_MS
     remembered_ids: Annotated[
         int,
@@ -245,6 +246,11 @@ class JoinSettings(Settings, frozen=True):
         ),
     ] = None
 
+    @property
+    def longest_orphan_ms(self) -> int:
+        """How long a label waits for its prediction."""
+        return self.orphan_horizon_ms or self.label_horizon_ms
+
 
 class CoreSettings(Settings, frozen=True):
     """Everything that a task's core needs to know."""
@@ -252,23 +258,18 @@ class CoreSettings(Settings, frozen=True):
     default: ModelProfile = ModelProfile()
     models: Annotated[dict[str, ModelProfile], Meta(description="model_id to profile")] = {}  # noqa: RUF012  # msgspec copies it
     join: JoinSettings = JoinSettings()
-    allowed_lateness_ms: Annotated[
-        Millis, Meta(description="the watermark stays this far behind the newest event time")
-    ] = 0
+    allowed_lateness_ms: Annotated[Millis, Meta(description="a model's watermark stays this far behind its clock")] = 0
     tick_ms: Annotated[
         int,
         Meta(
             ge=1,
-            description="timers (metric snapshots, pending_for, expiry, time-outs) fire when the watermark passes "
-            "a multiple of this, milliseconds",
+            description="timers (metric snapshots, pending_for, time-outs) fire when a model's watermark passes a "
+            "multiple of this, milliseconds; what waits in the join expires when the clock of the log does",
         ),
     ] = 10_000
     max_future_ms: Annotated[
         Millis,
-        Meta(
-            description="an event time this far ahead of the record's timestamp is a dead letter: "
-            "it would expire all waiting predictions"
-        ),
+        Meta(description="an event time this far ahead of the record's timestamp is a dead letter"),
     ] = HOUR_MS
     max_record_bytes: Annotated[
         int, Meta(ge=1000, description="a larger record is a dead letter and is not parsed")

@@ -1,4 +1,4 @@
-"""Stretches: a step's columns cut where a timer may fire or a command applies, and the join's view of each."""
+"""Stretches of a step, from one stop to the next, and the join's view of each."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.events import Prediction
 from service.core.columns import LABEL_ROW, PREDICTION_ROW, Int
-from service.core.join import JoinOps
+from service.core.join import JoinOps, JoinResult
 from service.core.prepare import ControlRow, LabelBatch, PredictionBatch, Prepared
 from service.core.roster import Roster
 
@@ -15,70 +15,46 @@ class Stop(NamedTuple):
     """Where a stretch ends: before the record with this number."""
 
     sequence: int
-    tick_ms: int | None
-    """Event time of the tick that fires here, before anything else of the record."""
+    log_ms: int | None
+    """The clock of the log there, where it passes a further multiple of the tick; None: a command alone."""
     control: ControlRow | None
 
 
-class Stretch(NamedTuple):
-    """Records between two stops."""
+class StepJoin(NamedTuple):
+    """What the join did with the records between two stops."""
 
-    ops: JoinOps
     sequence: Int
-    """Of each operation of the join."""
-    watermark_ms: Int
-    first_prediction: int
-    """Row, in the step's predictions, of the stretch's first."""
-    first_label: int
+    """Of each operation."""
+    result: JoinResult
 
 
-class Stretches:
-    """Gives a step's predictions and labels stretch by stretch."""
+def find_ticks(sequence: Int, log_ms: Int, tick_ms: int, before_ms: int) -> list[Stop]:
+    """Find where the clock of the log passes a multiple of the tick. `before_ms`: that clock before the step."""
+    rows = np.flatnonzero(np.diff(log_ms // tick_ms, prepend=before_ms // tick_ms) > 0)
+    return [Stop(*row, None) for row in zip(sequence[rows].tolist(), log_ms[rows].tolist(), strict=True)]
+
+
+class Operations:
+    """A stretch's predictions and labels, as the join takes them."""
 
     def __init__(self, prepared: Prepared, roster: Roster) -> None:
         predictions, labels = prepared.predictions, prepared.labels
-        self._predictions, self._labels = predictions, labels
         sequence = np.concatenate([predictions.sequence, labels.sequence])
         order = np.argsort(sequence, kind="stable")
-        self._sequence = sequence[order]
-        self._is_label = order >= len(predictions.sequence)
-        self._watermark_ms = np.concatenate([predictions.watermark_ms, labels.watermark_ms])[order]
-        self._keys = np.concatenate([predictions.keys, labels.keys])[order]
-        self._prediction_rows = _prediction_rows(predictions)
-        self._label_rows = _label_rows(labels)
-        self._extras = _probabilities(predictions, roster)
-        self._done = 0
-
-    def until(self, sequence: int | None) -> Stretch:
-        """Give what comes before a record, from where the last stretch ended; None: all the rest."""
-        start = self._done
-        stop = len(self._sequence) if sequence is None else int(np.searchsorted(self._sequence, sequence))
-        self._done = stop
-        label_start, label_stop = (int(np.count_nonzero(self._is_label[:row])) for row in (start, stop))
-        first, last = start - label_start, stop - label_stop
-        part = slice(start, stop)
-        ops = JoinOps(
-            self._is_label[part],
-            self._keys[part],
-            self._watermark_ms[part],
-            self._prediction_rows[first:last],
-            self._label_rows[label_start:label_stop],
-            None if self._extras is None else self._extras[first:last],
+        self.sequence = sequence[order]
+        self._order = order
+        self.ops = JoinOps(
+            order >= len(predictions.sequence),
+            np.concatenate([predictions.keys, labels.keys])[order],
+            self.in_order(predictions.log_ms, labels.log_ms),
+            _prediction_rows(predictions),
+            _label_rows(labels),
+            _probabilities(predictions, roster),
         )
-        return Stretch(ops, self._sequence[part], self._watermark_ms[part], first, label_start)
 
-
-def find_stops(prepared: Prepared, tick_ms: int, last_tick: int) -> list[Stop]:
-    """Find where the watermark reaches a further multiple of `tick_ms`, and where commands stand, in order."""
-    ticks = prepared.watermark_ms // tick_ms
-    before = np.concatenate([[last_tick], ticks[:-1]]) if len(ticks) else ticks
-    stops = [
-        Stop(int(prepared.sequence[row]), int(ticks[row]) * tick_ms, None)
-        for row in np.flatnonzero(ticks > before).tolist()
-    ]
-    stops += [Stop(control.sequence, None, control) for control in prepared.controls]
-    stops.sort(key=lambda stop: (stop.sequence, stop.control is not None))
-    return stops
+    def in_order(self, predictions: Int, labels: Int) -> Int:
+        """Put a column of the predictions and one of the labels in the order of the operations."""
+        return np.concatenate([predictions, labels])[self._order]
 
 
 def _prediction_rows(batch: PredictionBatch) -> np.ndarray[tuple[int], np.dtype[np.void]]:

@@ -1,8 +1,9 @@
 """The core of one task: records in, outputs and state out. Pure: same records in same steps give the same bytes.
 
-A step's records are merged (intake), turned into columns (prepare), and flow in stretches: a stretch ends where a timer
-may fire (the watermark reaches a multiple of `tick_ms`) or a command applies. Within a stretch the join and every
-monitor work on whole columns. Where a batch happens to end changes nothing.
+A step's records are merged (intake), turned into columns (prepare) and joined (stretch), in order. Then each model
+takes its part by itself (shares), cut where its own timers may fire or a command applies: models do not touch each
+other, and each has a clock of its own (model_clocks, timers). Between cuts every monitor works on whole columns. Where
+a batch happens to end changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,65 +14,61 @@ import numpy as np
 
 from schemas.outputs import Output
 from service.core.addressed import addressed, under
-from service.core.batches import count_by_place, group, version_batches
-from service.core.columns import Bool, Int
+from service.core.batches import Watermarks, count_by_place
+from service.core.clock import RobustClock
+from service.core.columns import Int
 from service.core.effects import Caused, StepResult
 from service.core.failures import ModelError, at_work_on
 from service.core.intake import Intake, Merged, Positions, Role
-from service.core.join import Gone, JoinBuffer, JoinResult, LabelFate, Spill
-from service.core.label_flow import Unmet
+from service.core.join import JoinBuffer, Spill
 from service.core.late import NO_PREDICTION, bury_late, bury_orphans, note_late
 from service.core.layout import inside
-from service.core.limits import TaskLimits
-from service.core.memory import MonitorMemory
 from service.core.model import ModelMonitor
-from service.core.prepare import ControlRow, Prepared, TaskTopics, prepare
-from service.core.quarantine import HELD, Mark, QuarantineBook, mark_of
-from service.core.repeated_ids import Repeated
-from service.core.roster import Roster, VersionKey
+from service.core.model_clocks import Rows, begun_at
+from service.core.prepare import ControlRow, LabelBatch, PredictionBatch, Prepared, TaskTopics, prepare
+from service.core.quarantine import HELD, Mark, mark_of
 from service.core.settings import CoreSettings
+from service.core.shares import shares_of
+from service.core.state import CorruptStateError
 from service.core.strays import StrayBook
-from service.core.stretch import Stretch, Stretches, find_stops
-from service.core.task_state import TaskHeader, TaskState, blaming, read_entry, read_join, read_models
+from service.core.stretch import Operations, StepJoin, Stop, find_ticks
+from service.core.task_state import TaskHeader, blaming, read_entry, read_join, read_models
 from service.core.units import as_told
 from service.core.verdicts import Quarantine, Verdict
-from service.core.version_batch import VersionBatch
-from service.core.version_state import JoinCounts
 from service.core.waiting_names import WaitingNames, follow_names
+from service.core.watch import Watch
 
 
-class Task:
+class Task(Watch):
     """One partition number of the inputs: its join, its models, its timers."""
 
     def __init__(
         self, settings: CoreSettings, topics: TaskTopics, positions: Positions, *, spill: Spill | None = None
     ) -> None:
-        self.settings = settings
-        self.topics = topics
+        super().__init__(settings, topics)
         self.intake = Intake(positions)
-        self.roster = Roster(settings)
-        self.models: dict[str, ModelMonitor] = {}
         self.join = JoinBuffer(settings.join, spill=spill)
-        self.limits = TaskLimits(settings)
-        self.quarantine = QuarantineBook()
         self.strays = StrayBook()
-        self.memory = MonitorMemory(settings)
-        self._stirred: set[str] = set()
-        """Models that were touched since the last tick."""
         self.names = WaitingNames()
         self._verdicts: list[Verdict] = []
         """Of the step that comes next."""
         self.sequence = 0
         """Records taken since the task began."""
-        self._newest_ms = 0
-        self._last_tick = 0
-        self._changed: set[str] = set()
-        self._state = TaskState()
+        self.log_clock = RobustClock()
+        self._begun_ms = 0
+        """Where models' clocks go on of which an older program kept none."""
 
     @property
     def watermark_ms(self) -> int:
-        """No record is expected any more from before this event time."""
-        return self._newest_ms - self.settings.allowed_lateness_ms
+        """How far the task has come: clock of the log, by the timestamps of its records. Each model has its own."""
+        return self.log_clock.now_ms
+
+    def watermark_of(self, model_id: str) -> int:
+        """Give a model's own watermark, to which the clock of the log has carried it."""
+        model = self.roster.model(model_id)
+        if model is None:
+            raise KeyError(model_id)
+        return self.timers.watermark(self.clocks.time_of(model.place).at(self.watermark_ms))
 
     # -------------------------------------------------------------------------------------------------- step
 
@@ -85,7 +82,7 @@ class Task:
         outputs: list[Caused] = []
         for model_id in sorted(self.models):
             self._changed.add(model_id)
-            outputs += self.models[model_id].finish(self.watermark_ms + 1, self.sequence)
+            outputs += self.models[model_id].finish(self.watermark_of(model_id) + 1, self.sequence)
         return [as_told(caused.output) for caused in outputs]
 
     def step_to(self, end: Positions) -> StepResult:
@@ -103,132 +100,64 @@ class Task:
     def _apply(self, merged: Merged) -> StepResult:
         count = len(merged.roles)
         sequence = np.arange(self.sequence, self.sequence + count, dtype=np.int64)
-        newest = np.maximum.accumulate(np.maximum(merged.keys, self._newest_ms))
-        watermark_ms = newest - self.settings.allowed_lateness_ms
+        before_ms = self.log_clock.now_ms
+        log_ms = self.log_clock.advance(merged.log_times_ms)
         said: list[Caused] = []
         if count and (self._verdicts or self.quarantine.held):
-            merged = self._keep_away(merged, watermark_ms, said)
-        prepared = prepare(merged, sequence, watermark_ms, self.roster, self.topics)
+            merged = self._keep_away(merged, log_ms, said)
+        prepared = prepare(merged, sequence, log_ms, self.roster, self.topics)
         outputs = prepared.dead
         outputs.extend(said)
-        self.strays.expect(merged, sequence, watermark_ms)
-        self._flow(prepared, outputs)
+        self.strays.expect(merged, sequence, log_ms)
+        self._flow(prepared, find_ticks(sequence, log_ms, self.settings.tick_ms, before_ms), outputs)
         outputs.extend(self.strays.until(None))
         self.sequence += count
-        if count:
-            self._newest_ms = int(newest[-1])
         outputs.sort(key=attrgetter("sequence"))
         return StepResult([as_told(caused.output) for caused in outputs], merged.end, merged.forced, count)
 
-    def _flow(self, prepared: Prepared, outputs: list[Caused]) -> None:
-        stretches = Stretches(prepared, self.roster)
-        for stop in find_stops(prepared, self.settings.tick_ms, self._last_tick):
-            self._observe(prepared, stretches.until(stop.sequence), outputs)
-            if stop.tick_ms is not None:
-                self._last_tick = stop.tick_ms // self.settings.tick_ms
-                self._tick(stop.tick_ms, stop.sequence, outputs)
+    def _flow(self, prepared: Prepared, stops: list[Stop], outputs: list[Caused]) -> None:
+        stops += [Stop(row.sequence, None, row) for row in prepared.controls]
+        for stop in sorted(stops, key=_in_turn):
+            self._stretch(prepared.before(stop.sequence), outputs)
+            prepared = prepared.behind(stop.sequence)
+            if stop.log_ms is not None:
+                self._tick(stop.log_ms, stop.sequence, outputs)
             if stop.control is not None:
                 self._command(stop.control, outputs)
-        self._observe(prepared, stretches.until(None), outputs)
+        self._stretch(prepared, outputs)
 
-    # --------------------------------------------------------------------------------------------- stretches
+    # ------------------------------------------------------------------------------ between two stops
 
-    def _observe(self, prepared: Prepared, stretch: Stretch, outputs: list[Caused]) -> None:
-        if not len(stretch.sequence):
+    def _stretch(self, prepared: Prepared, outputs: list[Caused]) -> None:
+        if not (len(prepared.predictions.events) or len(prepared.labels.events)):
             return
-        result = self.join.apply(stretch.ops)
-        for place, batch in version_batches(prepared, stretch, result):
-            key = self.roster.versions[place]
-            self.memory.spoke(place, self._last_tick)
-            try:
-                outputs.extend(self._deliver(key, batch))
-            except Exception as error:
-                raise ModelError(key.model_id, "observe", error) from error
-        self._count(prepared, stretch, result)
-        names = follow_names(self.names, prepared.labels, stretch, result)
-        if len(result.evicted.labels):
-            after = stretch.sequence[result.evicted_labels_after]
-            evicted = result.evicted.labels
-            outputs.extend(bury_orphans(evicted, names, self.topics, self.roster, after, "the join was full"))
+        operations = Operations(prepared, self.roster)
+        joined = StepJoin(operations.sequence, self.join.apply(operations.ops))
+        names = follow_names(self.names, prepared.labels, operations.ops.is_label, joined.result)
+        after = joined.sequence[joined.result.evicted_labels_after]
+        evicted = joined.result.evicted.labels
+        outputs.extend(bury_orphans(evicted, names, self.topics, self.roster, after, "the join was full"))
+        course = self.clocks.advance(self._timed(prepared.predictions), self._timed(prepared.labels))
+        watermarks = Watermarks(
+            self.timers.watermarks(course.predictions_ms),
+            self.timers.watermarks(course.labels_ms),
+            self.timers.watermarks(operations.in_order(course.predictions_ms, course.labels_ms)),
+        )
+        shares = shares_of(prepared, joined, course, watermarks, self.roster)
+        for model, moment in self.timers.moments(course):
+            shares[model].moments.append(moment)
+        for model in sorted(shares):
+            self._walk(model, shares[model], outputs)
 
-    def _deliver(self, key: VersionKey, batch: VersionBatch) -> list[Caused]:
-        """Hand a stretch of a version's records to its monitor. A backtest looks on here."""
-        return self._model(key.model_id).observe(key.model_version, batch)
-
-    def _model(self, model_id: str) -> ModelMonitor:
-        self._changed.add(model_id)
-        self._stirred.add(model_id)
-        monitor = self.models.get(model_id)
-        if monitor is None:
-            model = self.roster.model(model_id)
-            if model is None:
-                raise KeyError(model_id)
-            monitor = self.models[model_id] = ModelMonitor(model, self.topics)
-        return monitor
-
-    def _counts(self, place: int) -> JoinCounts:
-        """Give what the join counts of a version, whether its monitor is in memory or not."""
-        key = self.roster.versions[place]
-        model, name = self._model(key.model_id), key.model_version
-        return model.versions.counts(name) if name in model.versions else model.version(name).counts
-
-    def _count(self, prepared: Prepared, stretch: Stretch, result: JoinResult) -> None:
-        self._note_repeated(prepared, stretch, ~result.new_prediction)
-        self._count_gone(result.evicted, "evicted")
-        self._note_unmatched(prepared, stretch, result.label_fate == LabelFate.WAITING)
-        duplicate = result.label_fate == LabelFate.DUPLICATE
-        if not duplicate.any():
-            return
-        labels = slice(stretch.first_label, stretch.first_label + len(duplicate))
-        models, numbers = prepared.labels.place[labels][duplicate], prepared.labels.sequence[labels][duplicate]
-        for place in np.unique(models).tolist():
-            model_id = self.roster.models[place].model_id
-            monitor = self.models.get(model_id)
-            if monitor is not None:  # else there is no version that it could be put down to
-                self._changed.add(model_id)
-                with at_work_on(model_id, "observe"):
-                    monitor.count_duplicate_labels(numbers[models == place])
-
-    def _note_repeated(self, prepared: Prepared, stretch: Stretch, repeated: Bool) -> None:
-        if not repeated.any():
-            return
-        batch, start = prepared.predictions, stretch.first_prediction
-        groups = group(batch.place[start : start + len(repeated)], repeated)
-        for place, first, stop in groups.shares:
-            rows = start + groups.rows[first:stop]
-            row, last = int(rows[0]), int(rows[-1])
-            identifier, sequence = batch.events[row].prediction_id, int(batch.sequence[row])
-            said = Repeated(stop - first, sequence, identifier, int(batch.watermark_ms[last]))
-            with at_work_on(self.roster.versions[place].model_id, "observe"):
-                self._counts(place).add("duplicates", stop - first)
-                self._model(self.roster.versions[place].model_id).note_repeated(said)
-
-    def _note_unmatched(self, prepared: Prepared, stretch: Stretch, unmatched: Bool) -> None:
-        if not unmatched.any():
-            return
-        batch, start = prepared.labels, stretch.first_label
-        groups = group(batch.place[start : start + len(unmatched)], unmatched)
-        for place, first, stop in groups.shares:
-            monitor = self.models.get(self.roster.models[place].model_id)
-            if monitor is not None:
-                rows = start + groups.rows[first:stop]
-                ids = [batch.events[row].prediction_id for row in rows.tolist()]
-                self._changed.add(self.roster.models[place].model_id)
-                with at_work_on(self.roster.models[place].model_id, "observe"):
-                    monitor.note_unmatched(Unmet(batch.sequence[rows], batch.watermark_ms[rows], ids))
-
-    def _count_gone(self, gone: Gone, name: str) -> None:
-        for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
-            model_id = self.roster.versions[place].model_id
-            if model_id not in self.quarantine.held:
-                with at_work_on(model_id, "tick" if name == "expired" else "observe"):
-                    self._counts(place).add(name, count)
+    def _timed(self, batch: PredictionBatch | LabelBatch) -> Rows:
+        models = batch.place if isinstance(batch, LabelBatch) else self.roster.models_of(batch.place)
+        return Rows(models, batch.sequence, batch.told_ms, batch.log_ms)
 
     # ------------------------------------------------------------------------------- what is kept away
 
-    def _keep_away(self, merged: Merged, watermark_ms: Int, told: list[Caused]) -> Merged:
+    def _keep_away(self, merged: Merged, log_ms: Int, told: list[Caused]) -> Merged:
         verdicts, self._verdicts = self._verdicts, []
-        mark = mark_of(merged, self.sequence, int(watermark_ms[0]), self.topics)
+        mark = mark_of(merged, self.sequence, int(log_ms[0]), self.topics)
         for verdict in verdicts:
             if isinstance(verdict, Quarantine):
                 told += self._hold(verdict, mark)
@@ -261,48 +190,47 @@ class Task:
 
     # ------------------------------------------------------------------------------------ timers and commands
 
-    def _tick(self, now_ms: int, sequence: int, outputs: list[Caused]) -> None:
+    def _tick(self, log_ms: int, sequence: int, outputs: list[Caused]) -> None:
+        """Let expire what waited too long, and fire what is due of models that were silent."""
+        self._last_tick = log_ms // self.settings.tick_ms
+        now_ms = self._last_tick * self.settings.tick_ms
         gone = self.join.expire(now_ms)
-        self._count_gone(gone, "expired")
+        for place, count in count_by_place(gone.predictions["monitor"].astype(np.int64)):
+            model_id = self.roster.versions[place].model_id
+            if model_id not in self.quarantine.held:
+                with at_work_on(model_id, "tick"):
+                    self._counts(place).add("expired", count)
         at = np.full(len(gone.labels), sequence)
         waited = [*gone.labels["offset"].tolist(), *gone.late.labels["offset"].tolist()]
         names = {offset: self.names.take(offset) for offset in waited}
         outputs.extend(bury_orphans(gone.labels, names, self.topics, self.roster, at, NO_PREDICTION))
         if len(gone.late.labels):
             outputs.extend(bury_late(gone.late, names, self.topics, self.roster, self.settings.join, now_ms, sequence))
-            self._changed.update(note_late(gone.late, self.topics, self.roster, self.models, now_ms, sequence))
-        self.names.forget_before(now_ms - self.settings.join.orphan_horizon_ms - self.settings.tick_ms)
+            watermark_of = self._watermark_at(log_ms)
+            for model_id in note_late(gone.late, self.topics, self.roster, self.models, watermark_of, sequence):
+                self._changed.add(model_id)
+                self._set_timer(self.roster.model_place(model_id))
+        self.names.forget_before(now_ms - self.settings.join.longest_orphan_ms - self.settings.tick_ms)
         outputs.extend(self.limits.tick(now_ms, sequence, self.roster))
         outputs.extend(self.strays.tick(now_ms, sequence))
-        for model_id in sorted(self.models):
-            model = self.models[model_id]
-            try:
-                if model.next_deadline_ms() <= now_ms:
-                    self._changed.add(model_id)
-                    self._stirred.add(model_id)
-                    outputs.extend(model.tick(now_ms, sequence))
-            except Exception as error:
-                raise ModelError(model_id, "tick", error) from error
+        for model in self.timers.due(log_ms):
+            model_id = self.roster.models[model].model_id
+            if model_id in self.models:
+                self._fire(model_id, self.timers.tick(self.clocks.time_of(model).at(log_ms)), sequence, outputs)
+            self._set_timer(model)
         self._settle_memory(now_ms, sequence, outputs)
 
-    def _settle_memory(self, now_ms: int, sequence: int, outputs: list[Caused]) -> None:
-        memory, before = self.memory, self.memory.evicted_total
-        forgotten = memory.settle(sorted(self._stirred), self.models, self.roster)
-        self._stirred.clear()
-        self._state.drop_versions(forgotten)
-        self._changed.update(self.roster.versions[place].model_id for place in forgotten)
-        if memory.evicted_total > before:
-            outputs.extend(self.limits.tell_memory(memory.evicted_total, memory.dropped_total, sequence, now_ms))
-
     def _command(self, row: ControlRow, outputs: list[Caused]) -> None:
-        ended = self.quarantine.released_by(row.event, max(row.watermark_ms, 0))
+        ended = self.quarantine.released_by(row.event, row.log_ms)
         outputs.extend(Caused(row.sequence, transition.alert) for transition in ended)
         units = addressed(row, self.roster, self.quarantine.held, self._model)
         for model in units:
+            own = under(row, model)._replace(watermark_ms=self._watermark_at(row.log_ms)(model.place))
             try:
-                outputs.extend(self._model(model.model_id).command(under(row, model)))
+                outputs.extend(self._model(model.model_id).command(own))
             except Exception as error:
                 raise ModelError(model.model_id, "command", error) from error
+            self._set_timer(model.place)
         if not units:
             outputs.append(Caused(row.sequence, self.quarantine.unreached(row, self.topics)))
 
@@ -319,9 +247,10 @@ class Task:
         """
         header: TaskHeader = {
             "sequence": self.sequence,
-            "newest_ms": self._newest_ms,
-            "last_tick": self._last_tick,
-            "clocks_ms": self.intake.clocks_ms,
+            "log_clock": self.log_clock.snapshot(),
+            "input_clocks": self.intake.clocks,
+            "clocks": self._unwatched_clocks(),
+            "begun_ms": self._begun_ms,
             "roster": self.roster.snapshot(),
             "limits": self.limits.snapshot(),
             "quarantine": self.quarantine.snapshot(),
@@ -330,8 +259,13 @@ class Task:
             "names": self.names.snapshot(),
             "models": list(self.models),
         }
-        yield from self._state.changes(header, self.join, self.models, self.roster, self._changed)
+        yield from self._state.changes(header, self.join, self.models, self.roster, self._changed, self.clocks)
         self._changed.clear()
+
+    def _unwatched_clocks(self) -> dict[str, list[int]]:
+        """Give the clocks of models that have no monitor, and so no entry of their own."""
+        models = [model for model in self.roster.models if model.model_id not in self.models]
+        return {model.model_id: self.clocks.snapshot(model.place) for model in models}
 
     @classmethod
     def restore(
@@ -368,20 +302,23 @@ class Task:
             task._take_header(header, positions)
         task.join = read_join(entries, settings.join, spill)
         yield task
-        for model_id, monitor in read_models(header["models"], task.roster, topics, entries, task.memory):
-            task.models[model_id] = monitor
+        for model_id, monitor, clock in read_models(header["models"], task.roster, topics, entries, task.memory):
+            task._adopt(model_id, monitor, clock)
             yield task
         task.memory.measure_all(task.models, task.roster)
         yield task
 
     def _take_header(self, header: TaskHeader, positions: Positions) -> None:
         self.sequence = header["sequence"]
-        self._newest_ms = header["newest_ms"]
-        self._last_tick = header["last_tick"]
-        control, predictions, labels = header["clocks_ms"]
-        self.intake = Intake(positions, (control, predictions, labels))
+        self.log_clock = RobustClock.restore(header["log_clock"])
+        self._last_tick = self.log_clock.now_ms // self.settings.tick_ms
+        self.intake = Intake(positions, header["input_clocks"])
+        self._begun_ms = header["begun_ms"]
         with inside("roster"):
             self.roster.restore(header["roster"])
+        with inside("clocks"):
+            for model_id, clock in header["clocks"].items():
+                self._set_clock(model_id, clock)
         with inside("limits"):
             self.limits.restore(header["limits"])
         with inside("quarantine"):
@@ -392,3 +329,20 @@ class Task:
             self.memory.restore(header["memory"])
         with inside("names"):
             self.names.restore(header["names"])
+
+    def _adopt(self, model_id: str, monitor: ModelMonitor, clock: list[int] | None) -> None:
+        """Take over a model. `clock`: None where an older program kept none; it goes on from where that task stood."""
+        self.models[model_id] = monitor
+        place = self._set_clock(model_id, begun_at(self._begun_ms) if clock is None else clock)
+        self.timers.set(place, monitor.next_deadline_ms(), self.clocks.time_of(place))
+
+    def _set_clock(self, model_id: str, clock: list[int]) -> int:
+        model = self.roster.model(model_id)
+        if model is None:
+            raise CorruptStateError(f"task: the roster does not know {model_id}, which has a clock")
+        self.clocks.restore(model.place, clock)
+        return model.place
+
+
+def _in_turn(stop: Stop) -> tuple[int, bool]:
+    return stop.sequence, stop.control is not None

@@ -19,6 +19,7 @@ from service.core.layout import Natural, checked
 from service.core.limits import LimitsState
 from service.core.memory import MemoryState, MonitorMemory
 from service.core.model import ModelMonitor, ModelState
+from service.core.model_clocks import ModelClocks
 from service.core.prepare import TaskTopics
 from service.core.quarantine import QuarantineState
 from service.core.roster import Roster, RosterState
@@ -46,10 +47,13 @@ class TaskHeader(TypedDict):
     """The entry `task`."""
 
     sequence: Natural
-    newest_ms: Natural
-    last_tick: int
-    clocks_ms: tuple[int, int, int]
-    """Merge keys of control, predictions and labels."""
+    log_clock: list[int]
+    input_clocks: list[list[int]]
+    """Of control, predictions and labels: their merge keys."""
+    clocks: dict[str, list[int]]
+    """Of models that have no entry of their own, because nothing is watched of them."""
+    begun_ms: int
+    """Where the clocks of models go on of which an older program kept none."""
     roster: RosterState
     limits: LimitsState
     quarantine: QuarantineState
@@ -59,7 +63,14 @@ class TaskHeader(TypedDict):
     models: list[str]
 
 
-LAYOUTS: Final[dict[str, Any]] = {"task": TaskHeader, "model": ModelState, "version": VersionState, "outcomes": bytes}
+class ModelEntry(ModelState):
+    """The entry of a model."""
+
+    clock: list[int] | None
+    """None: an older program kept none."""
+
+
+LAYOUTS: Final[dict[str, Any]] = {"task": TaskHeader, "model": ModelEntry, "version": VersionState, "outcomes": bytes}
 """What each kind of entry holds, in its present version."""
 
 
@@ -79,6 +90,7 @@ class TaskState:
         models: Mapping[str, ModelMonitor],
         roster: Roster,
         changed: Iterable[str],
+        clocks: ModelClocks,
     ) -> Iterator[dict[str, bytes | None]]:
         """Give all entries that changed (None: removed), the header always, in parts: one for each model and one more.
 
@@ -92,13 +104,16 @@ class TaskState:
         yield entries
         for model_id in sorted(changed):
             try:
-                entries = self._model(model_id, models[model_id], roster)
+                entries = self._model(model_id, models[model_id], roster, clocks)
             except Exception as error:
                 raise ModelError(model_id, "snapshot", error) from error
             yield entries
 
-    def _model(self, model_id: str, model: ModelMonitor, roster: Roster) -> dict[str, bytes | None]:
-        entries = self._put(_model_entry(model_id), "model", model.snapshot())
+    def _model(
+        self, model_id: str, model: ModelMonitor, roster: Roster, clocks: ModelClocks
+    ) -> dict[str, bytes | None]:
+        clock = clocks.snapshot(roster.model_place(model_id))
+        entries = self._put(_model_entry(model_id), "model", model.snapshot() | {"clock": clock})
         for model_version in model.versions:
             changes = model.versions.changes(model_version)
             if changes is not None:
@@ -214,8 +229,11 @@ def read_join(entries: Mapping[str, bytes], settings: JoinSettings, spill: Spill
 
 def read_models(
     names: Iterable[str], roster: Roster, topics: TaskTopics, entries: Mapping[str, bytes], memory: MonitorMemory
-) -> Iterator[tuple[str, ModelMonitor]]:
-    """Restore the models, one after the other; versions that were put by are left so."""
+) -> Iterator[tuple[str, ModelMonitor, list[int] | None]]:
+    """Restore the models, one after the other, each with its clock; versions that were put by are left so.
+
+    A clock is None where an older program kept none.
+    """
     outcomes: dict[str, dict[str, dict[str, bytes]]] = {}
     for name in entries:
         version, found, rest = name.partition("/outcomes/")
@@ -240,7 +258,7 @@ def read_models(
                     monitor.version(model_version).restore(stored, blocks)
         with blaming(_model_entry(model_id)):
             monitor.restore(state)
-        yield model_id, monitor
+        yield model_id, monitor, state["clock"]
 
 
 def _below(entries: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:

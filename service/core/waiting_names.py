@@ -9,9 +9,9 @@ from typing import Final, NamedTuple, TypedDict
 
 import numpy as np
 
+from service.core.columns import Bool
 from service.core.join import JoinResult, LabelFate
 from service.core.prepare import LabelBatch
-from service.core.stretch import Stretch
 
 MAX_NAMES: Final = 5_000
 """Labels whose prediction is named. They are part of every snapshot: 200 kB of usual identifiers."""
@@ -27,7 +27,7 @@ class Arrived(NamedTuple):
     offset: int
     prediction_id: str
     time_ms: int
-    """Event time, from which on it waits."""
+    """Clock of the log, from which on it waits."""
 
 
 class NamesState(TypedDict):
@@ -35,7 +35,7 @@ class NamesState(TypedDict):
 
     version: int
     names: list[tuple[int, str, int]]
-    """Offset, prediction_id and event time, oldest first."""
+    """Offset, prediction_id and clock of the log, oldest first."""
 
 
 class WaitingNames:
@@ -71,7 +71,7 @@ class WaitingNames:
         return None if found is None else found[0]
 
     def forget_before(self, time_ms: int) -> None:
-        """Let go of labels from before some event time, which wait no longer: a higher revision took their place."""
+        """Let go of labels that came before some time of the log: a higher revision took their place."""
         for offset in [offset for offset, (_, at_ms) in self._names.items() if at_ms < time_ms]:
             del self._names[offset]
 
@@ -84,15 +84,15 @@ class WaitingNames:
         self._names = {offset: (name, time_ms) for offset, name, time_ms in state["names"]}
 
 
-def follow_names(names: WaitingNames, labels: LabelBatch, stretch: Stretch, result: JoinResult) -> dict[int, str]:
+def follow_names(names: WaitingNames, labels: LabelBatch, is_label: Bool, result: JoinResult) -> dict[int, str]:
     """Keep the identifiers of a stretch's labels that wait; give those of labels that no longer do, by offset."""
     rows = np.flatnonzero((result.label_fate == LabelFate.WAITING) | (result.label_fate == LabelFate.REPLACED))
     if not len(rows) and names.empty:
         return {}
-    operations = np.flatnonzero(stretch.ops.is_label)[rows].tolist()
+    operations = np.flatnonzero(is_label)[rows].tolist()
     arrived = [
-        Arrived(operation, int(labels.offset[row]), labels.events[row].prediction_id, int(labels.time_ms[row]))
-        for operation, row in zip(operations, (rows + stretch.first_label).tolist(), strict=True)
+        Arrived(operation, int(labels.offset[row]), labels.events[row].prediction_id, int(labels.log_ms[row]))
+        for operation, row in zip(operations, rows.tolist(), strict=True)
     ]
     joined, evicted = result.outcomes, result.evicted.labels
     gone = dict(zip(joined.labels["offset"].tolist(), joined.operation.tolist(), strict=True))

@@ -95,7 +95,7 @@ class JoinModel:
         self.settings, self.check_every = settings, check_every
         self.horizon = {
             WAITING: settings.label_horizon_ms,
-            ORPHAN: settings.orphan_horizon_ms,
+            ORPHAN: settings.longest_orphan_ms,
             JOINED: settings.correction_horizon_ms,
         }
         self.kinds: dict[int, dict[tuple[int, int], _Entry]] = {WAITING: {}, ORPHAN: {}, JOINED: {}}
@@ -147,7 +147,7 @@ class JoinModel:
     def _prediction(self, op: Op, kind: int, entry: _Entry | None) -> None:
         self.trace.new_prediction.append(kind in (0, ORPHAN))
         if entry is None:
-            self.kinds[WAITING][op.key] = _Entry(op.time_ms, prediction=self.number, extra=op.extra)
+            self.kinds[WAITING][op.key] = _Entry(op.watermark_ms, prediction=self.number, extra=op.extra)
         elif kind == ORPHAN:
             entry.prediction, entry.extra = self.number, op.extra
             self._join(op, kind, entry)
@@ -156,7 +156,7 @@ class JoinModel:
         if entry is None:
             fate = 0
             self.unmatched.add(op.key)
-            self.kinds[ORPHAN][op.key] = _Entry(op.time_ms, label=self.number, revision=op.revision)
+            self.kinds[ORPHAN][op.key] = _Entry(op.watermark_ms, label=self.number, revision=op.revision)
         elif kind == WAITING:
             fate = 2
             entry.label, entry.revision = self.number, op.revision
@@ -166,7 +166,7 @@ class JoinModel:
         elif kind == ORPHAN:
             fate = 1
             del self.kinds[ORPHAN][op.key]
-            self.kinds[ORPHAN][op.key] = _Entry(op.time_ms, label=self.number, revision=op.revision)
+            self.kinds[ORPHAN][op.key] = _Entry(op.watermark_ms, label=self.number, revision=op.revision)
         else:
             fate = 3
             self.trace.corrections.append((self.number, entry.prediction, entry.label, self.number))

@@ -1,5 +1,6 @@
 """Streams of records for tests of the core: a seeded model that drifts, as bytes on two topics."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,22 @@ def drifting(
     return Source([], predictions, labels)
 
 
+Stamps = tuple[Sequence[int], Sequence[int], Sequence[int]]
+"""Timestamps of the records of each input."""
+
+
+def event_times(values: Sequence[bytes]) -> list[int]:
+    """Stamp records as if each were written when its event happened; one that tells no time has no timestamp (0)."""
+    stamps: list[int] = []
+    for value in values:
+        try:
+            time_ms = orjson.loads(value)["event_time_ms"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            time_ms = None
+        stamps.append(time_ms if isinstance(time_ms, int) else 0)
+    return stamps
+
+
 class Driver:
     """Feeds a source to a task in cuts of any size."""
 
@@ -71,8 +88,10 @@ class Driver:
         settings: CoreSettings | None = None,
         task: Task | None = None,
         topics: TaskTopics = TOPICS,
+        stamps: Stamps | None = None,
     ) -> None:
         self.source = source
+        self.stamps = stamps
         self.settings = settings or CoreSettings()
         self.task = task or Task(self.settings, topics, Positions(0, 0, 0))
 
@@ -81,7 +100,8 @@ class Driver:
         values = self.source.of(role)[start : start + count]
         if values:
             offsets = np.arange(start, start + len(values))
-            stamps = np.full(len(values), START_MS + 10**12)
+            given = event_times(values) if self.stamps is None else self.stamps[role][start : start + len(values)]
+            stamps = np.array(given, dtype=np.int64)
             self.task.intake.offer(
                 role, decode_block(role, offsets, stamps, values, start + len(values), self.settings)
             )
@@ -107,4 +127,4 @@ class Driver:
     def restarted(self, entries: dict[str, bytes]) -> "Driver":
         """Go on with a new task restored from entries, at the positions where this one stands."""
         task = Task.restore(self.settings, TOPICS, self.task.intake.taken, entries)
-        return Driver(self.source, self.settings, task)
+        return Driver(self.source, self.settings, task, stamps=self.stamps)

@@ -309,7 +309,7 @@ def test_extras_count_towards_the_bytes() -> None:
     buffer = JoinBuffer(JoinSettings(max_bytes=1_000_000))
     batch = columns(4096, 0, labels=False)._replace(extras=[bytes(1000)] * 4096)
     result = buffer.apply(batch)
-    kept = 1_000_000 // (81 + 1004)
+    kept = 1_000_000 // (89 + 1004)
     assert buffer.sizes().waiting == kept
     assert result.evicted.predictions["offset"].tolist() == list(range(4096 - kept))
     assert buffer.apply(columns(kept, 4096 - kept, labels=True)).outcomes.extras == [bytes(1000)] * kept

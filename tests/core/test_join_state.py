@@ -107,7 +107,7 @@ def test_reading_blocks_after_the_buffer_has_changed_is_refused() -> None:
         next(blocks)
 
 
-def reseal(key: str, payload: bytes, version: int = 1) -> bytes:
+def reseal(key: str, payload: bytes, version: int = 2) -> bytes:
     """Write a block as documented, independently of the program."""
     checksum = xxhash.xxh3_64_intdigest(payload, seed=xxhash.xxh32_intdigest(key.encode()))
     return struct.pack("<4sHHQ", b"TGJB", version, 0, checksum) + payload
@@ -129,7 +129,7 @@ ROWS, FLAGS = "waiting/0000000001/rows", "waiting/0000000002/flags"
         (lambda block: b"", "is no join block"),
         (lambda block: b"JUNK" + block[4:], "is no join block"),
         (lambda block: reseal("another/key", block[16:]), "is damaged"),
-        (lambda block: reseal("meta", b"", version=2), "has version 2; this program knows versions up to 1"),
+        (lambda block: reseal("meta", b"", version=3), "has version 3; this program knows versions up to 2"),
     ],
 )
 def test_a_spoilt_block_is_named(key: str, spoil: Callable[[bytes], bytes], message: str) -> None:

@@ -72,11 +72,11 @@ def letters(outputs: list[Output], reason: str) -> list[DeadLetter]:
 
 
 def test_an_error_of_the_core_names_the_model_and_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    raise_at_poison(monkeypatch, ticks={"m0": 0})
+    raise_at_poison(monkeypatch, ticks={"m2": 0})
     with pytest.raises(ModelError, match="model m1, observe: Burst: poisoned") as caught:
         Driver(poisoned(SOURCE, 31), SETTINGS).run()
     assert (caught.value.model_id, caught.value.phase) == ("m1", "observe")
-    with pytest.raises(ModelError, match="model m0, tick: Burst: out of time"):
+    with pytest.raises(ModelError, match="model m2, tick: Burst: out of time"):
         Driver(SOURCE, SETTINGS).run()
 
 

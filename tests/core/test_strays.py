@@ -16,7 +16,7 @@ from service.core.partitioning import crc32_partition, fnv1a_partition, partitio
 from service.core.placement import Placement
 from service.core.settings import HOUR_MS, CoreSettings
 from service.core.task import Task
-from tests.core.stream import ALL_IDLE, START_MS, TOPICS, label, prediction
+from tests.core.stream import ALL_IDLE, START_MS, TOPICS, event_times, label, prediction
 
 PARTITIONS = 6
 SETTINGS = CoreSettings()
@@ -47,7 +47,7 @@ def feed(task: Task, predictions: Keyed, labels: Keyed, batch: int, placement: P
             part = records[start : start + batch]
             keys, values = [key for key, _ in part], [value for _, value in part]
             position = task.intake.position(role)
-            offsets, stamps = np.arange(position, position + len(part)), np.full(len(part), START_MS + 10**9)
+            offsets, stamps = np.arange(position, position + len(part)), np.array(event_times(values))
             end = position + len(part)
             if part:
                 task.intake.offer(role, decode_block(role, offsets, stamps, values, end, SETTINGS, keys, placement))
@@ -130,14 +130,12 @@ def test_fnv1a_is_what_sarama_computes():
 def test_the_incident_ends_when_nothing_was_misplaced_for_an_hour():
     task = new_task()
     strayed = keyed(predictions_of(GUEST, 3), GUEST.encode())
-    later = [
-        prediction(10, True, model=HOME, event_time_ms=START_MS + 200 + HOUR_MS - 1),
-        prediction(11, True, model=HOME, event_time_ms=START_MS + 20_200 + HOUR_MS),
-    ]
+    times = [START_MS + 200 + HOUR_MS - 1] * 9 + [START_MS + 20_200 + HOUR_MS] * 9  # nine move the log's clock
+    later = [prediction(10 + n, True, model=HOME, event_time_ms=time) for n, time in enumerate(times)]
     outputs = feed(task, [*strayed, *keyed(later, HOME.encode())], [], 100)
     states = [(alert.state, alert.resolution) for alert in alerts(outputs)]
     assert states == [("firing", None), ("resolved", "no such record for an hour of event time")]
-    again = feed(task, keyed([prediction(12, True, model=GUEST, event_time_ms=START_MS + 2 * HOUR_MS)], b"x"), [], 1)
+    again = feed(task, keyed([prediction(40, True, model=GUEST, event_time_ms=START_MS + 2 * HOUR_MS)], b"x"), [], 1)
     assert [alert.state for alert in alerts(again)] == ["firing"]
 
 

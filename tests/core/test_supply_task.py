@@ -47,7 +47,7 @@ def test_complete_labels_and_a_model_that_gets_none_are_not_told_of() -> None:
 
 def test_repeated_identifiers_are_told_with_their_share_and_an_example() -> None:
     (alert,) = told(Driver(CONSTANT, SETTINGS).run(), "ModelPredictionsRepeated")
-    assert '(97%) came with the identifier of an earlier one, as "request"' in alert.summary
+    assert '(96%) came with the identifier of an earlier one, as "request"' in alert.summary
     assert "prediction_id of its own" in alert.advice
 
 

@@ -50,7 +50,9 @@ def stream(targets: list[str | None], drifting: str | None = "buys", *, moves: b
             predictions.append(prediction(n, answer, features={"x": x}, latency_ms=3.0, **of))
             labels.append(label(n, truth, **of))
     beyond = {"model": "another", "event_time_ms": START_MS + COUNT * 100 + 600_000}
-    return Source([], [*predictions, prediction(COUNT, "x", **beyond)], [*labels, label(COUNT, "x", **beyond)])
+    last = range(COUNT, COUNT + 9)  # so many move the log's clock
+    predictions += [prediction(n, "x", **beyond) for n in last]
+    return Source([], predictions, [*labels, *[label(n, "x", **beyond) for n in last]])
 
 
 def run(source: Source, batch: int = 500, **core: Any) -> list[Output]:

@@ -57,9 +57,10 @@ def test_events_like_those_of_the_page_have_the_metrics_of_their_model(page: str
         event = example | at | {"prediction": answer, "score": p}
         predictions.append(orjson.dumps({name: value for name, value in event.items() if name not in left_out}))
         labels.append(orjson.dumps(truth_example | at | {"label": truth}))
-    last = {"event_time_ms": START_MS + 10**8, "prediction_id": "last", "model_id": "another"}
-    predictions.append(orjson.dumps(example | last))
-    labels.append(orjson.dumps(truth_example | last))
+    for number in range(9):  # what comes later moves the log's clock, and that a model which is silent
+        last = {"event_time_ms": START_MS + 10**8, "prediction_id": f"last{number}", "model_id": "another"}
+        predictions.append(orjson.dumps(example | last))
+        labels.append(orjson.dumps(truth_example | last))
     outputs = [orjson.loads(msgspec.json.encode(output)) for output in Driver(Source([], predictions, labels)).run()]
     assert_right([output for output in outputs if output.get("model_id") == "churn" and "windows" in output][-1])
 

@@ -1,6 +1,7 @@
 """Replays into files and topics: where they may write, how they are resumed, what they read."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from service.config import Config
 from service.core.intake import Positions
 from service.eventlog.memory import MemoryLog
-from service.eventlog.protocol import TopicPartition, TopicSpec
+from service.eventlog.protocol import Appender, NewRecord, TopicPartition, TopicSpec
 from service.replay import run as run_module
 from service.replay.boundaries import BoundariesError, read_boundaries
 from service.replay.file_feed import FILE_END, FileRequest
@@ -254,6 +255,26 @@ async def run_file(path: Path, directory: Path, config: Config, **options: objec
     return refused
 
 
+class Timely(MemoryLog):
+    """A log into which each event is written when it happens."""
+
+    async def appender(self) -> "Stamping":
+        return Stamping(await super().appender())
+
+
+class Stamping:
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        times = [orjson.loads(record.value or b"{}").get("event_time_ms") for record in records]
+        stamped = [record._replace(timestamp_ms=time) for record, time in zip(records, times, strict=True)]
+        await self._appender.append(stamped)
+
+    async def close(self) -> None:
+        await self._appender.close()
+
+
 def write_csv(path: Path, rows: int) -> None:
     lines = ["at,said,truth,x"]
     for number in range(rows):
@@ -273,7 +294,7 @@ async def test_a_file_replays_to_the_bytes_of_the_topics_that_it_is_produced_int
     write_csv(tmp_path / "rows.csv", 2500)
     refused = await run_file(tmp_path / "rows.csv", tmp_path / "file", PLAIN, **delay)
     assert len(refused) == 1
-    made = MemoryLog(clock_ms=lambda: START_MS + 10**9)
+    made = Timely(clock_ms=lambda: START_MS + 10**9)
     topics = msgspec.structs.replace(CONFIG.topics, partitions=1)
     config = msgspec.structs.replace(PLAIN, topics=topics)
     await prepare_topics(made, topics, config.core)

@@ -15,14 +15,16 @@ from service.core.intake import Role
 from service.eventlog.protocol import Log, NewRecord, TopicPartition
 from service.runtime.topics import prepare_topics
 from service.runtime.worker import Worker
-from tests.core.stream import Source
+from tests.core.stream import Source, event_times
 
 
 async def publish(log: Log, config: Config, source: Source, partition: int = 0) -> None:
     """Write a source to the input topics."""
     appender = await log.appender()
     for role, topic in zip(Role, config.topics.inputs, strict=True):
-        await appender.append([NewRecord(topic, partition, _key(value), value) for value in source.of(role)])
+        stamped = zip(source.of(role), event_times(source.of(role)), strict=True)
+        records = [NewRecord(topic, partition, _key(value), value, (), time_ms or None) for value, time_ms in stamped]
+        await appender.append(records)
     await appender.close()
 
 

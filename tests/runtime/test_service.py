@@ -110,7 +110,8 @@ async def test_a_label_for_an_unknown_prediction_is_a_dead_letter_once_its_wait_
 ) -> None:
     waited = JoinSettings(orphan_horizon_ms=1000)
     config = msgspec.structs.replace(config, core=msgspec.structs.replace(config.core, join=waited))
-    source = Source([], [prediction(1, "a"), prediction(999, "a")], [label(7, "a", event_time_ms=START_MS)])
+    later = [prediction(number, "a") for number in range(999, 1008)]
+    source = Source([], [prediction(1, "a"), *later], [label(7, "a", event_time_ms=START_MS)])
     letters = await dead_letters(carrier, config, source)
     assert [(letter.reason, letter.topic, letter.offset) for letter in letters] == [
         ("unknown_prediction", config.topics.labels, 0)
@@ -118,11 +119,11 @@ async def test_a_label_for_an_unknown_prediction_is_a_dead_letter_once_its_wait_
 
 
 async def snapshot_after(carrier: Carrier, config: Config, source: Source) -> MetricSnapshot:
-    """The last metric snapshot of a source behind which the watermark moves a minute on."""
-    end = prediction(10_000, "a", model="m")
-    closed = Source(source.control, [*source.predictions, end], source.labels)
+    """The last metric snapshot of a model that falls silent, while another's records move the log's clock on."""
+    end = [prediction(number, "a", model="another") for number in range(10_000, 10_009)]
+    closed = Source(source.control, [*source.predictions, *end], source.labels)
     await run_through(carrier.log, config, closed)
-    found = [output for output, _ in await outputs_of(carrier.log, [config.topics.metrics])]
+    found = [output for output, _ in await outputs_of(carrier.log, [config.topics.metrics]) if output.model_id == "m"]
     assert isinstance(found[-1], MetricSnapshot)
     return found[-1]
 

@@ -31,14 +31,26 @@ from numpy.typing import NDArray
 from service.core.join.departed import DEPARTED_ROW, Departed
 from service.core.join.entries import Entries
 from service.core.join.memory import Spill
-from service.core.join.rows import KIND_NAMES, KINDS, LABEL_BYTES, PREDICTION_BYTES, Raw
+from service.core.join.rows import (
+    KIND_NAMES,
+    KINDS,
+    LABEL_BYTES,
+    ORPHAN_ROW,
+    PREDICTION_BYTES,
+    UNTIMED,
+    WAITING_ROW,
+    Raw,
+)
 from service.core.join.store import BLOCK_ROWS, Block, RowStore
 
-VERSION = 1
+VERSION = 2
+"""1: waiting predictions and labels kept no time of arrival, and the clock was one of event time."""
 PART_BYTES = 800_000
 """Extras and expired rows are given in parts of this many bytes: with rows of at most 819,200 bytes every record stays
 below 900 kB, and so below Kafka's default of 1 MiB."""
 
+FIRST_BYTES = {WAITING_ROW: 64, ORPHAN_ROW: 48}
+"""Bytes of rows in version 1, where those were less: what is there now stands at the end."""
 _MARK = b"TGJB"
 _KEY_BYTES = 16
 _HEADER = struct.Struct("<4sHHQ")  # mark, version, nothing, checksum
@@ -82,6 +94,15 @@ class JoinState:
     """Keys, shape (n, 2), of labels that found nothing since `expire` was called last: 16 bytes beside each orphan."""
     unmatched_written: int = 0
     """How many of them a snapshot already holds."""
+    untimed: bool = False
+    """Whether there are entries whose time is not known, because an older program kept none."""
+
+    def begin(self, now_ms: int) -> None:
+        """Let what has no time begin now."""
+        if self.untimed:
+            for store in self.entries.stores.values():
+                store.set_times(UNTIMED, now_ms)
+            self.untimed = False
 
 
 class Record(NamedTuple):
@@ -183,9 +204,12 @@ def restore_state(blocks: Mapping[str, bytes], spill: Spill | None = None) -> Jo
     """
     state = JoinState(Entries(spill))
     meta = msgspec.msgpack.decode(open_block(blocks, "meta"))
-    state.operations, state.watermark_ms = meta["operations"], meta["watermark_ms"]
+    state.operations = meta["operations"]
+    if meta["version"] > 1:
+        state.watermark_ms = meta["watermark_ms"]
     for kind in KINDS:
         _restore_store(state.entries.stores[kind], KIND_NAMES[kind], meta[KIND_NAMES[kind]], blocks)
+    state.untimed = any(store.has_before(UNTIMED + 1) for store in state.entries.stores.values())
     state.entries.rebuild(sum(store.count for store in state.entries.stores.values()))
     expired = meta["expired_predictions"], meta["expired_labels"]
     state.expired_predictions = _restore_expired(blocks, "predictions", PREDICTION_BYTES, expired[0])
@@ -218,12 +242,29 @@ def _restore_store(store: RowStore, name: str, meta: dict[str, Any], blocks: Map
         key = f"{name}/{number:010d}"
         if used > BLOCK_ROWS:
             raise JoinStateError(f"{key}/rows", f"holds {used} rows, but a block has {BLOCK_ROWS}")
-        rows = open_block(blocks, f"{key}/rows", used * store.row.itemsize)
+        rows, older = _open_rows(blocks, f"{key}/rows", store.row, used)
         flags = open_block(blocks, f"{key}/flags", (used + 7) // 8) if alive < used else None
         extras = bytearray(_open_parts(blocks, f"{key}/extras", extra_bytes))
         slot = store.load(Block(number, extras=extras, extras_written=extra_bytes), rows, flags)
+        store.rows_changed[slot] = older
         if store.alive[slot] != alive:
             raise JoinStateError(f"{key}/flags", f"keeps {store.alive[slot]} rows where {alive} are meant")
+
+
+def _open_rows(
+    blocks: Mapping[str, bytes], key: str, row: np.dtype[np.void], used: int
+) -> tuple[bytes | memoryview, bool]:
+    """Give the rows of a block as they are kept now, and whether an older program wrote them otherwise."""
+    written = open_block(blocks, key)
+    if _HEADER.unpack_from(blocks[key])[1] > 1:
+        return open_block(blocks, key, used * row.itemsize), False
+    width = FIRST_BYTES.get(row, row.itemsize)
+    if len(written) != used * width:
+        raise JoinStateError(key, f"has {len(written)} bytes where {used * width} are meant")
+    rows = np.zeros(used, row)
+    rows.view(np.uint8).reshape(used, row.itemsize)[:, :width] = np.frombuffer(written, np.uint8).reshape(used, width)
+    rows["time_ms"] = UNTIMED
+    return rows.tobytes(), True
 
 
 def _restore_expired(blocks: Mapping[str, bytes], name: str, item: np.dtype[np.void], count: int) -> list[Raw]:

@@ -1,11 +1,12 @@
 """The join of predictions and labels, in both orders, late, repeated, corrected, within horizons and bounds.
 
-An entry is dead for an operation at watermark w when its time plus its horizon is before w:
+Horizons are counted from an entry's arrival, on the clock that every operation brings (`watermark_ms`): never from
+event times, so that nothing is dead when it arrives, and history that is filled in waits as long as what is new. An
+entry is dead for an operation at w when its time plus its horizon is before w:
 
-* a prediction waits from its event time for `label_horizon_ms`;
-* a label waits from its event time for `orphan_horizon_ms`;
-* an outcome is remembered from the watermark at which its label in force was joined for `correction_horizon_ms`: a
-  correction renews it.
+* a prediction waits from its arrival for `label_horizon_ms`;
+* a label waits from its arrival for `orphan_horizon_ms`, by default as long as a prediction;
+* an outcome is remembered from when its label in force was joined for `correction_horizon_ms`: a correction renews it.
 
 The dead are not there: a prediction that comes again is new, a label that comes too late waits as an orphan. But keys
 that have left are remembered for a while (`departed`): at the next `expire` such a label is given up as late.
@@ -75,7 +76,7 @@ class JoinBuffer:
         self._calls = 0
         self._horizons = {
             WAITING: min(settings.label_horizon_ms, _FOREVER_MS),
-            ORPHAN: min(settings.orphan_horizon_ms, _FOREVER_MS),
+            ORPHAN: min(settings.longest_orphan_ms, _FOREVER_MS),
             JOINED: min(settings.correction_horizon_ms, _FOREVER_MS),
         }
 
@@ -84,6 +85,8 @@ class JoinBuffer:
         batch = _columns(ops)
         _check(ops, batch, self._state.watermark_ms)
         self._calls += 1
+        if len(ops.watermark_ms):
+            self._state.begin(int(ops.watermark_ms[0]))
         new_prediction = np.ones(len(ops.predictions), np.bool_)
         label_fate = np.zeros(len(ops.labels), np.uint8)
         parts = []
@@ -100,6 +103,7 @@ class JoinBuffer:
     def expire(self, watermark_ms: int) -> Gone:
         """Remove what is dead at the watermark; gives it with what operations have found dead since the last call."""
         self._calls += 1
+        self._state.begin(watermark_ms)
         self._sweep(watermark_ms)
         late = self._give_up_late()
         self._state.watermark_ms = max(self._state.watermark_ms, watermark_ms)

@@ -33,7 +33,7 @@ class JoinOps(NamedTuple):
     keys: NDArray[np.uint64]
     """Shape (n, 2), as `hash_keys` gives them."""
     watermark_ms: Int
-    """Watermark at each operation; never falls, within a batch or between batches."""
+    """Clock at each operation, on which horizons are counted; never falls, within a batch or between batches."""
     predictions: Rows
     """PREDICTION_ROW of each prediction, in order."""
     labels: Rows
@@ -96,8 +96,9 @@ class JoinResult(NamedTuple):
     corrections: JoinedCorrections
     evicted: Gone
     """Given up because the bounds of entries or bytes were reached."""
+    evicted_predictions_after: Int
+    """Index of the operation after which each evicted prediction was given up."""
     evicted_labels_after: Int
-    """Index of the operation after which each evicted label was given up."""
     evicted_joined: int
     """Outcomes forgotten early for the same reason: later duplicates and corrections of them are not recognised."""
 

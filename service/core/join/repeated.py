@@ -120,15 +120,15 @@ class _Run:
         prediction = segment.predictions[place].tobytes()
         extra = segment.extras[place] if segment.extras is not None else None
         if entry is None:
-            time_ms = int(segment.prediction_fields[place]["time_ms"])
-            return _Entry(WAITING, time_ms, prediction, extra=extra, operation=operation)
+            now_ms = int(segment.watermark_ms[operation])
+            return _Entry(WAITING, now_ms, prediction, extra=extra, operation=operation)
         return self._join(operation, replace(entry, prediction=prediction, extra=extra))
 
     def _label(self, operation: int, place: int, entry: _Entry | None) -> _Entry:
         segment, fate = self._segment, self._changes.label_fate
         label, fields = segment.labels[place].tobytes(), segment.label_fields[place]
-        revision = int(fields["revision"])
-        waiting = _Entry(ORPHAN, int(fields["time_ms"]), label=label, revision=revision, operation=operation)
+        revision, now_ms = int(fields["revision"]), int(segment.watermark_ms[operation])
+        waiting = _Entry(ORPHAN, now_ms, label=label, revision=revision, operation=operation)
         if entry is None:
             return waiting
         if entry.kind == WAITING:
@@ -143,9 +143,7 @@ class _Run:
         fate[place] = LabelFate.CORRECTED
         self._corrections.add(operation, entry.prediction, label)
         self._old_labels.append(entry.label)
-        return replace(
-            entry, label=label, revision=revision, operation=operation, time_ms=int(segment.watermark_ms[operation])
-        )
+        return replace(entry, label=label, revision=revision, operation=operation, time_ms=now_ms)
 
     def _join(self, operation: int, entry: _Entry) -> _Entry:
         self._outcomes.add(operation, entry.prediction, entry.label)

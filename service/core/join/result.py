@@ -39,14 +39,17 @@ def result_of(new_prediction: Bool, label_fate: NDArray[np.uint8], parts: list[P
         rows_of([rows for part in parts for rows in part.evicted_predictions], PREDICTION_ROW),
         rows_of([rows for part in parts for rows in part.evicted_labels], LABEL_ROW),
     )
-    evicted_labels = [sum(map(len, part.evicted_labels)) for part in parts]
+    last = np.array([part.last for part in parts], np.int64)
+    predictions = np.array([sum(map(len, part.evicted_predictions)) for part in parts], np.int64)
+    labels = np.array([sum(map(len, part.evicted_labels)) for part in parts], np.int64)
     return JoinResult(
         new_prediction,
         label_fate,
         _outcomes(parts),
         _corrections(parts),
         evicted,
-        np.repeat(np.array([part.last for part in parts], np.int64), evicted_labels),
+        np.repeat(last, predictions),
+        np.repeat(last, labels),
         sum(part.evicted_joined for part in parts),
     )
 

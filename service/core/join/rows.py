@@ -30,13 +30,14 @@ def _offset(row: np.dtype[np.void], name: str) -> int:
     return int(fields[name][1])
 
 
+# `time_ms` of each is when it began to be what it is, on the clock that operations bring: what its horizon counts from.
 # A prediction that waits for its label. `extra`: where its class probabilities begin in the block's extras; -1: none.
 WAITING_ROW: Final = np.dtype(
     {
         "names": ["hi", "lo", "prediction", "time_ms", "extra"],
         "formats": ["<u8", "<u8", PREDICTION_BYTES, "<i8", "<i4"],
-        "offsets": [0, 8, 16, 16 + _offset(PREDICTION_ROW, "time_ms"), 60],
-        "itemsize": 64,
+        "offsets": [0, 8, 16, 64, 60],
+        "itemsize": 72,
     }
 )
 # A label that came before its prediction.
@@ -44,11 +45,11 @@ ORPHAN_ROW: Final = np.dtype(
     {
         "names": ["hi", "lo", "label", "time_ms", "revision"],
         "formats": ["<u8", "<u8", LABEL_BYTES, "<i8", "<i4"],
-        "offsets": [0, 8, 16, 16 + _offset(LABEL_ROW, "time_ms"), 16 + _offset(LABEL_ROW, "revision")],
-        "itemsize": 48,
+        "offsets": [0, 8, 16, 48, 16 + _offset(LABEL_ROW, "revision")],
+        "itemsize": 56,
     }
 )
-# A prediction with its label. `time_ms`: watermark at which the label in force was joined.
+# A prediction with its label. It began when the label in force was joined.
 JOINED_ROW: Final = np.dtype(
     {
         "names": ["hi", "lo", "time_ms", "label", "revision", "prediction"],
@@ -57,6 +58,8 @@ JOINED_ROW: Final = np.dtype(
         "itemsize": 100,
     }
 )
+UNTIMED: Final = -(1 << 62)
+"""The `time_ms` of entries whose time is not known: it is to be that of the next operation."""
 ROW_TYPES: Final = {WAITING: WAITING_ROW, ORPHAN: ORPHAN_ROW, JOINED: JOINED_ROW}
 
 

@@ -192,12 +192,7 @@ def resolve_pairs(work: Work, first: Int, second: Int) -> Bool:
     ours: Bool = (work.found.slot.take(first) < 0) & (label_first != segment.is_label.take(second))
     ours &= segment.lo.take(first) == segment.lo.take(second)
     prediction, label = np.where(label_first, second, first), np.where(label_first, first, second)
-    # Places of operations that are of the other sort mean nothing; clip keeps them harmless until `ours` drops them.
-    waits_until = np.where(
-        label_first,
-        _time(segment.label_fields, segment.place.take(first)) + horizons[ORPHAN],
-        _time(segment.prediction_fields, segment.place.take(first)) + horizons[WAITING],
-    )
+    waits_until = segment.watermark_ms.take(first) + np.where(label_first, horizons[ORPHAN], horizons[WAITING])
     ours &= waits_until >= segment.watermark_ms.take(second)
     prediction, label, second = prediction[ours], label[ours], second[ours]
     labels = segment.place.take(label)
@@ -207,12 +202,6 @@ def resolve_pairs(work: Work, first: Int, second: Int) -> Bool:
     predictions = segment.predictions.take(segment.place.take(prediction))
     _join(work, second, predictions, segment.labels.take(labels), segment.extras_of(prediction))
     return ours
-
-
-def _time(fields: NDArray[np.void], places: Int) -> Int:
-    if not len(fields):
-        return np.zeros(len(places), np.int64)
-    return fields["time_ms"].take(places, mode="clip")
 
 
 def _join(work: Work, operation: Int, predictions: Raw, labels: Raw, extras: Extras | None) -> None:
@@ -265,6 +254,7 @@ def _keyed(work: Work, row: np.dtype[np.void], operation: Int) -> Raw:
     fields = rows.view(row)
     fields["hi"] = work.segment.hi.take(operation)
     fields["lo"] = work.segment.lo.take(operation)
+    fields["time_ms"] = work.segment.watermark_ms.take(operation)
     return rows
 
 

@@ -1,8 +1,9 @@
 """Rows of one kind in packed blocks, in the order in which they were added.
 
-Rows never change. A row that is removed leaves a hole, noted in its block's flags; a block whose rows are all removed
-is given back, and two neighbours that have become sparse are packed into one. So a snapshot writes a block's rows once
-and afterwards only its flags, 1 kB, however many of its rows a batch of labels hits.
+Rows never change, but for the times of an older program's (see `set_times`). A row that is removed leaves a hole, noted
+in its block's flags; a block whose rows are all removed is given back, and two neighbours that have become sparse are
+packed into one. So a snapshot writes a block's rows once and afterwards only its flags, 1 kB, however many of its rows
+a batch of labels hits.
 
 All blocks lie in one array, so that a batch of rows is one gather. Where that lies is `memory`'s business; no view of
 it outlives the method that made it.
@@ -172,6 +173,22 @@ class RowStore:
         live = self._live[start:stop]
         self._oldest_ms[slot] = times[live & ~old].min(initial=_NEVER)
         return (live & old).nonzero()[0] + start
+
+    def has_before(self, time_ms: int) -> bool:
+        """Whether a row may have a time before this one."""
+        return bool((self._oldest_ms < time_ms).any())
+
+    def set_times(self, old_ms: int, new_ms: int) -> None:
+        """Give the rows that have one time another: the only change that rows ever see."""
+        for slot, block in self.blocks.items():
+            start = slot << SHIFT
+            times = self._rows[start : start + block.used].view(self.row)["time_ms"]
+            found = times == old_ms
+            if found.any():
+                times[found] = new_ms
+                self.rows_changed[slot] = True
+                live = self._live[start : start + block.used]
+                self._oldest_ms[slot] = times[live].min(initial=_NEVER)
 
     def live_in(self, slot: int) -> Int:
         """Give the numbers of a block's rows that live, oldest first."""
