@@ -171,6 +171,10 @@ class ReferenceHistogram(msgspec.Struct, frozen=True, eq=False):
             raise StateError(f"$.name: expected reference_histogram, got {state.get('name')!r}")
         if state["version"] > VERSION:
             raise StateError(f"$.version: {state['version']} is newer than {VERSION}, which this program reads")
+        count = len(state["features"])
+        for field in ("categorical", "counts", "positions", "spread"):
+            if len(state[field]) != count:
+                raise StateError(f"$.{field}: expected {count} rows, one for each feature")
         features = tuple(
             _FeatureBins(
                 np.array(f["edges"], np.float64), np.array(f["bin_of"], np.int64), f["bins"], f["low"], f["high"]

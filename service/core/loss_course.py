@@ -11,6 +11,7 @@ import msgspec
 
 from detectors.aftermath import BLOCK, Aftermath, AftermathState, Limits, Turn
 from detectors.level import LevelSums
+from detectors.protocol import StateError
 from service.core.columns import Float
 
 STEP: Final = 250
@@ -42,6 +43,8 @@ class LossCourse:
         self.state = state
         self._limits = limits
         self._inflation = inflation
+        if (state.opened_at is None) != (state.aftermath is None) or not state.notes:
+            raise StateError("$.course: expected notes, and opened_at where there is an aftermath")
         self._aftermath = None if state.aftermath is None else Aftermath(state.aftermath, limits)
 
     @classmethod
