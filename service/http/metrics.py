@@ -157,7 +157,9 @@ def _task_metrics(stats: Mapping[int, TaskNumbers]) -> Iterator[Metric]:
         "Models whose monitors fail: their records are dead letters until reset_monitor.",
         labels=labels,
     )
-    watermark = GaugeMetricFamily("tidegauge_watermark_timestamp_seconds", "Clock of the log, by timestamps of records.", labels=labels)
+    watermark = GaugeMetricFamily(
+        "tidegauge_watermark_timestamp_seconds", "Clock of the log, by timestamps of records.", labels=labels
+    )
     counters = {
         "commits": CounterMetricFamily("tidegauge_commits", "Transactions committed.", labels=labels),
         "snapshots": CounterMetricFamily("tidegauge_state_snapshots", "Snapshots of state written.", labels=labels),

@@ -119,3 +119,13 @@ def test_a_clock_is_the_running_maximum_of_the_lower_median_of_nine_wherever_it_
         got += clock.advance(np.array(times[start : start + cut], dtype=np.int64)).tolist()
         clock, start = RobustClock.restore(clock.snapshot()), start + cut
     assert got == expected
+
+
+def test_a_silent_model_is_carried_on_by_the_records_of_others() -> None:
+    times = [START_MS + n * SECOND_MS for n in range(400)]
+    predictions = [
+        prediction(n, True, model="silent" if n < 20 else "other", event_time_ms=time) for n, time in enumerate(times)
+    ]
+    outputs = Driver(Source([], predictions, [])).run(batch=50)
+    assert len(snapshots(outputs, "silent")) == 1
+    assert len(snapshots(outputs, "other")) > 5
