@@ -59,7 +59,8 @@ def decode_block(
         times[decoded.indices] = [event.event_time_ms for event in decoded.events]
     else:
         times[:] = [event.event_time_ms for event in events]
-    ahead = times > timestamps_ms + settings.max_future_ms
+    # A record without a timestamp (-1) tells nothing of its time, and what was refused (-1) has none.
+    ahead = (times >= 0) & (timestamps_ms >= 0) & (times > timestamps_ms + settings.max_future_ms)
     if len(times) and (ahead.any() or int(times.min()) <= PLAUSIBLE_TO_MS // 1000):
         seconds = _look_like_seconds(times, timestamps_ms, settings.max_future_ms)
         for index in np.flatnonzero(ahead | seconds).tolist():

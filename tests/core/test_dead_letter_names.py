@@ -19,8 +19,8 @@ def letters(outputs: list[Output]) -> list[tuple[str, str | None]]:
 
 
 def test_a_label_that_waited_in_vain_names_its_prediction():
-    later = prediction(900_000, True)
-    source = Source([], [prediction(1, True), later], [label(1, True), label(2, True), label(3, True)])
+    later = [prediction(900_000 + number, True) for number in range(9)]  # one record alone moves no clock
+    source = Source([], [prediction(1, True), *later], [label(1, True), label(2, True), label(3, True)])
     assert letters(Driver(source, SETTINGS).run()) == [("unknown_prediction", "p2"), ("unknown_prediction", "p3")]
 
 

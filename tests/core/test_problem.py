@@ -47,7 +47,12 @@ def stream(answers: list[Any], truths: list[Any]) -> Source:
     predictions = [prediction(n, answers[n], features=features[n], version="12"[n % 3 == 2]) for n in range(count)]
     labels = [label(n, truth) for n, truth in enumerate(truths)]
     beyond = {"model": "another", "event_time_ms": START_MS + count * 100 + 600_000}
-    return Source([], [*predictions, prediction(count, "x", **beyond)], [*labels, label(count, "x", **beyond)])
+    behind = range(count, count + 9)  # one record alone moves no clock
+    return Source(
+        [],
+        [*predictions, *(prediction(n, "x", **beyond) for n in behind)],
+        [*labels, *(label(n, "x", **beyond) for n in behind)],
+    )
 
 
 def snapshots(outputs: list[Output], version: str = "1") -> list[MetricSnapshot]:

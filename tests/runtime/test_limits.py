@@ -16,6 +16,7 @@ from service.core.settings import (
     CoreSettings,
     FeatureDriftSettings,
     JoinSettings,
+    LabelSettings,
     ModelProfile,
     PerformanceSettings,
 )
@@ -27,6 +28,7 @@ from tests.runtime.waiting import until
 
 LIMIT = 20
 PROFILE = ModelProfile(
+    labels=LabelSettings(expected=False),
     segments=("where",),
     max_segment_values=LIMIT,
     feature_drift=FeatureDriftSettings(max_features=LIMIT, max_categories=LIMIT),
@@ -53,6 +55,10 @@ def new_in(field: str, wrap: Callable[[str], Any] = str) -> Callable[[int], dict
     return lambda number: {field: wrap(f"new{number}")}
 
 
+def twice_in_kind(number: int) -> dict[str, Any]:
+    return {"features": {"kind": f"new{number % 750}"}}
+
+
 LONG = "x" * 2_000
 LAST = 9
 """Records that move the clocks, which one alone does not."""
@@ -64,7 +70,8 @@ HOSTILE = {
     "versions": Hostile("max_models", new_in("version"), lambda events: events - LIMIT),
     "features": Hostile("max_features", new_in("features", lambda n: {n: 1.0}), lambda events: events - LIMIT),
     "long features": Hostile("max_features", new_in("features", lambda n: {"a": 1.0, LONG + n: 1.0}), lambda n: n),
-    "categories": Hostile("max_categories", new_in("features", lambda n: {"kind": n}), lambda events: events - LIMIT),
+    # Each comes again later: a text that does not is an identifier, and no feature.
+    "categories": Hostile("max_categories", twice_in_kind, lambda events: events - 2 * LIMIT),
     "classes": Hostile("max_classes", new_in("value"), lambda events: events - LIMIT),
     "segments": Hostile("max_segment_values", new_in("segments", lambda n: {"where": n}), lambda n: n - LIMIT, True),
 }
