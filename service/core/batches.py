@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.core.columns import LARGEST_WEIGHT, Bool, Corrections, Int, Outcomes, Predictions
+from service.core.columns import LARGEST_WEIGHT, Bool, Corrections, Float, Int, Outcomes, Predictions
+from service.core.join.operations import Rows
 from service.core.metrics.window import packed_outcomes
 from service.core.prepare import PredictionBatch, Prepared
+from service.core.roster import Model, Roster
 from service.core.stretch import StepJoin
 from service.core.version_batch import VersionBatch
 
@@ -34,10 +36,13 @@ class Watermarks(NamedTuple):
     """At each operation of the join."""
 
 
-def version_batches(prepared: Prepared, joined: StepJoin, watermarks: Watermarks) -> Iterator[tuple[int, VersionBatch]]:
+def version_batches(
+    prepared: Prepared, joined: StepJoin, watermarks: Watermarks, roster: Roster
+) -> Iterator[tuple[int, VersionBatch]]:
     """Give each version's batch with its place in the roster; places rise."""
     predictions, first_ids = _predictions(prepared.predictions, watermarks.predictions, joined.result.new_prediction)
-    outcomes, corrections = _outcomes(joined, watermarks.operations), _corrections(joined, watermarks.operations)
+    outcomes = _outcomes(joined, watermarks.operations, roster)
+    corrections = _corrections(joined, watermarks.operations, roster)
     for place in sorted({*predictions, *outcomes, *corrections}):
         parts = (predictions.get(place), outcomes.get(place), corrections.get(place))
         yield place, VersionBatch(*parts, first_ids.get(place, ""))
@@ -96,7 +101,7 @@ def _as_slice(rows: Int) -> Int | slice:
     return slice(start, stop) if stop - start == len(rows) else rows
 
 
-def _outcomes(step: StepJoin, watermark_ms: Int) -> dict[int, Outcomes]:
+def _outcomes(step: StepJoin, watermark_ms: Int, roster: Roster) -> dict[int, Outcomes]:
     joined = step.result.outcomes
     groups = group(joined.predictions["monitor"].astype(np.int64))
     if not groups.shares:
@@ -111,7 +116,7 @@ def _outcomes(step: StepJoin, watermark_ms: Int) -> dict[int, Outcomes]:
         prediction_offset=predictions["offset"].copy(),
         label_offset=labels["offset"].copy(),
         predicted=predictions["value"].copy(),
-        actual=labels["value"].copy(),
+        actual=_actual(predictions, labels, step.sequence[operation], roster),
         score=predictions["score"].copy(),
         weight=np.minimum(predictions["weight"].astype(np.float64), LARGEST_WEIGHT),
         segments=predictions["segments"].astype(np.int64),
@@ -121,7 +126,7 @@ def _outcomes(step: StepJoin, watermark_ms: Int) -> dict[int, Outcomes]:
     return {place: columns.part(start, stop) for place, start, stop in groups.shares}
 
 
-def _corrections(step: StepJoin, watermark_ms: Int) -> dict[int, Corrections]:
+def _corrections(step: StepJoin, watermark_ms: Int, roster: Roster) -> dict[int, Corrections]:
     corrected = step.result.corrections
     groups = group(corrected.predictions["monitor"].astype(np.int64))
     if not groups.shares:
@@ -132,7 +137,29 @@ def _corrections(step: StepJoin, watermark_ms: Int) -> dict[int, Corrections]:
         sequence=step.sequence[operation],
         watermark_ms=watermark_ms[operation],
         prediction_offset=corrected.predictions["offset"][rows],
-        actual=corrected.labels["value"][rows],
+        actual=_actual(corrected.predictions[rows], corrected.labels[rows], step.sequence[operation], roster),
         label_offset=corrected.labels["offset"][rows],
     )
     return {place: columns.part(start, stop) for place, start, stop in groups.shares}
+
+
+def _actual(predictions: Rows, labels: Rows, sequence: Int, roster: Roster) -> Float:
+    """Give labels in the codes of their predictions' models.
+
+    They are other models' where an older program put the one under the model itself, and this one the other under its
+    target.
+    """
+    actual: Float = labels["value"].copy()
+    models, of_labels = roster.models_of(predictions["monitor"].astype(np.int64)), labels["model"]
+    for row in np.flatnonzero(models != of_labels).tolist():
+        ours, theirs = roster.models[int(models[row])], roster.models[int(of_labels[row])]
+        actual[row] = _read(actual[row], theirs, ours, int(sequence[row]))
+    return actual
+
+
+def _read(value: float, written_by: Model, reader: Model, sequence: int) -> float:
+    """Give a label in the codes that a model had at a record; NaN where it has none for it."""
+    if written_by.problem == "regression" or reader.problem == "regression":
+        return value if written_by.problem == reader.problem else np.nan
+    name, known = written_by.table.names[int(value)], reader.table.names_before(sequence + 1)
+    return float(known.index(name)) if name in known else np.nan

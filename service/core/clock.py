@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from service.core.columns import Int
+from schemas.events import MAX_EPOCH_MS
+from service.core.columns import Bool, Int
 
 REMEMBERED: Final = 8
 """Times before the newest of which the median is taken."""
@@ -41,18 +42,24 @@ def medians(times_ms: Int) -> Int:
     return columns[4]
 
 
+def _are_times(timestamps_ms: Int) -> Bool:
+    """Say which timestamps are times at all: a producer may write anything there, as microseconds."""
+    are_times: Bool = (timestamps_ms > 0) & (timestamps_ms <= MAX_EPOCH_MS)
+    return are_times
+
+
 def told_times(times_ms: Int, timestamps_ms: Int) -> Int:
     """Give what records tell a clock of event time: no event is later than the record that tells of it.
 
     `times_ms`: event times, negative where a record has none. `timestamps_ms`: of the records in the log; one that is
-    not positive is absent, and bounds nothing.
+    not positive, or later than MAX_EPOCH_MS, counts as absent and bounds nothing.
     """
-    return np.where(timestamps_ms > 0, np.minimum(times_ms, timestamps_ms), times_ms)
+    return np.where(_are_times(timestamps_ms), np.minimum(times_ms, timestamps_ms), times_ms)
 
 
 def log_times(times_ms: Int, timestamps_ms: Int) -> Int:
     """Give what records tell the clock of the log: their timestamps, and event times where a broker gives none."""
-    return np.where(timestamps_ms > 0, timestamps_ms, times_ms)
+    return np.where(_are_times(timestamps_ms), timestamps_ms, times_ms)
 
 
 class RobustClock:
@@ -107,7 +114,7 @@ class InputClock:
         tells = times_ms >= 0
         told = told_times(times_ms, timestamps_ms)[tells]
         if len(told):
-            stamps = np.maximum(timestamps_ms[tells], told)
+            stamps = np.maximum(log_times(told, timestamps_ms[tells]), told)
             times, ahead = np.concatenate([self._told, told]), np.concatenate([self._ahead, told - stamps])
             self._told, self._ahead = times[-REMEMBERED:].copy(), ahead[-REMEMBERED:].copy()
             reached = np.maximum(medians(times), np.minimum(told, stamps + medians(ahead)))

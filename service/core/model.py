@@ -396,3 +396,5 @@ class ModelMonitor:
         self._active = set(state["active"])
         self._serving = state["serving"]
         self._served = [] if self._serving is None else [(-1, self._serving)]
+        # Versions that are put by, or forgotten, have not come through `version`.
+        self._since = -1 if state["versions"] or state["forgotten"] else NEVER

@@ -128,12 +128,15 @@ class _Named(NamedTuple):
 def _names_met(predictions: Rows, models: list[Model]) -> list[_Named]:
     """Find the predictions whose probabilities name a class that was never an answer or a label.
 
-    Its code must be known before the probabilities are stored: a label of that class may come later.
+    Its code must be known before the probabilities are stored: a label of that class may come later. Of an undecided
+    model each prediction that names any tells what it is.
     """
     return [
         _Named(int(predictions.sequence[row]), models[row], event.probabilities)
         for row, event in enumerate(predictions.events)
-        if event.probabilities is not None and not event.probabilities.keys() <= models[row].table.keys()
+        if event.probabilities is not None
+        # Whether all names have codes already, an undecided model must not go by: it depends on where steps were cut.
+        and (models[row].is_undecided or not event.probabilities.keys() <= models[row].table.keys())
     ]
 
 
@@ -142,5 +145,5 @@ def _classes_said(predictions: Rows, models: list[Model]) -> list[_Named]:
     return [
         _Named(int(predictions.sequence[row]), models[row], (class_name(event.score_class),))
         for row, event in enumerate(predictions.events)
-        if event.score_class is not None and event.score_class not in models[row].table
+        if event.score_class is not None and (models[row].is_undecided or event.score_class not in models[row].table)
     ]

@@ -158,8 +158,10 @@ def shares_of(
     """Give each model's share of a stretch by its place in the roster, for those that have one, without moments."""
     step = prepared.predictions
     shares = {model: Share(roster.models[model].model_id, step) for model in course.shares}
-    for place, batch in version_batches(prepared, joined, watermarks):
-        shares[roster.model_of(place).place].batches.append((place, batch))
+    for place, batch in version_batches(prepared, joined, watermarks, roster):
+        model = roster.model_of(place)
+        # One without a record here: an older program had put a prediction under it whose label is now its target's.
+        shares.setdefault(model.place, Share(model.model_id, step)).batches.append((place, batch))
     for counted in sorted(_counted(prepared, joined), key=_known_at):
         model = roster.model_of(counted.place)
         shares.setdefault(model.place, Share(model.model_id)).counted.append(counted)

@@ -90,18 +90,21 @@ class Watch:
             monitor = self.models[model_id] = ModelMonitor(model, self.topics)
         return monitor
 
-    def _counts(self, place: int) -> JoinCounts:
-        """Give what the join counts of a version, whether its monitor is in memory or not."""
+    def _counts(self, place: int, sequence: int) -> JoinCounts:
+        """Give what the join counts of a version, whether its monitor is in memory or not.
+
+        `sequence`: number of the record from which on it is watched, should it not be yet.
+        """
         key = self.roster.versions[place]
         model, name = self._model(key.model_id), key.model_version
-        return model.versions.counts(name) if name in model.versions else model.version(name).counts
+        return model.versions.counts(name) if name in model.versions else model.version(name, sequence).counts
 
     def _count(self, share: Share, sequence: int) -> None:
         """Count and note what the join has said before a record, and was not told yet."""
         with at_work_on(share.model_id, "observe"):
             for counted in share.counted_until(2 * sequence):
                 if share.model_id not in self.quarantine.held:
-                    self._counts(counted.place).add(counted.name, counted.predictions)
+                    self._counts(counted.place, counted.at // 2).add(counted.name, counted.predictions)
             share.tell(self.models.get(share.model_id), sequence)
 
     def _fire(self, model_id: str, now_ms: int, sequence: int, outputs: list[Caused]) -> None:

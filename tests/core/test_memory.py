@@ -121,7 +121,7 @@ def test_expiring_predictions_of_a_version_that_is_put_by_wake_nobody(places: in
     asleep = [place for place in range(len(task.roster.versions)) if task.memory.is_parked(place)][:places]
     before = sum(model.versions.woken_total for model in task.models.values())
     for place in asleep:
-        task._counts(place).add("expired", 5)
+        task._counts(place, task.sequence).add("expired", 5)
     assert sum(model.versions.woken_total for model in task.models.values()) == before
     key = task.roster.versions[asleep[0]]
     task.changed_state()
