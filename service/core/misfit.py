@@ -7,14 +7,11 @@ import numpy as np
 
 from service.core.columns import Float
 from service.core.metrics.catalogue import ResolvedProblem
-from service.core.metrics.regression import regression_values
 
 FEW_LABELS: Final = 2
 """Distinct whole labels of a regression, however its predictions are written: nobody fits numbers to two values."""
 FEW_VALUES: Final = 20
 """Distinct whole labels of a regression whose predictions are whole as well."""
-GREATEST_MAPE: Final = 1e6
-"""A mean error a million times the label says that labels are zero, and nothing else."""
 MANY_CLASSES: Final = 50
 """Classes of a model, all of them numbers, from which it is rather a regression."""
 
@@ -42,10 +39,6 @@ def misfit_of(problem: ResolvedProblem, predicted: Float, actual: Float, classes
     if whole and len(labels) <= few:
         words = f"its latest {len(actual):,} labels are {len(labels)} distinct whole numbers, as of classes"
         return Misfit(words, float(len(labels)), float(few), len(actual))
-    mape = regression_values(actual, predicted, np.ones(len(actual)))["mape"]
-    if mape is not None and mape > GREATEST_MAPE:
-        words = f"mape is {mape:.2g}, for {np.count_nonzero(actual == 0):,} of its latest {len(actual):,} labels are 0"
-        return Misfit(words, mape, GREATEST_MAPE, len(actual))
     return None
 
 

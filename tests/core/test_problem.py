@@ -174,12 +174,12 @@ def test_a_hundred_numbers_told_as_classes_are_told_to_be_a_regression() -> None
     assert "classes are all numbers" in alerts[0].summary
 
 
-def test_a_regression_with_zeros_for_labels_is_told_what_mape_is_worth() -> None:
+@pytest.mark.parametrize("share", [0.005, 0.3, 0.95])
+def test_zeros_among_the_labels_of_a_regression_do_not_make_it_look_like_something_else(share: float) -> None:
     rng = np.random.default_rng(2)
-    truths = np.where(rng.random(600) < 0.3, 0.0, rng.normal(100, 20, 600))
+    truths = np.where(rng.random(600) < share, 0.0, rng.normal(100, 20, 600))
     outputs = Driver(stream((truths + rng.normal(0, 3, 600)).tolist(), truths.tolist()), watched()).run()
-    alerts = [output for output in outputs if isinstance(output, Alert) and output.alertname == "ModelProblemMisread"]
-    assert "mape is" in alerts[0].summary
+    assert not [output for output in outputs if isinstance(output, Alert) and output.alertname == "ModelProblemMisread"]
 
 
 @settings(deadline=None)
