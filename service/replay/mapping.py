@@ -6,7 +6,7 @@ refused with the column that is at fault.
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -25,6 +25,10 @@ _MS_PER_UNIT: Final[dict[str, float]] = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns
 
 COLUMN_SIGN: Final = "@"
 """`@region` is the column region, `region` the word itself; `@@x` is the word `@x`."""
+
+
+DELIMITERS: Final = (";", "\t", "|", ",")
+"""Those that files of cells are written with."""
 
 
 class ColumnMapping(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +99,16 @@ def check_columns(mapping: ColumnMapping, columns: Iterable[str]) -> None:
     known = list(columns)
     for name in mapping.columns():
         if name not in known:
-            raise MappingError(f"no column {name!r}; there are {', '.join(known)}")
+            raise MappingError(f"no column {name!r}; there are {', '.join(known)}{_other_delimiter(name, known)}")
+
+
+def _other_delimiter(missing: str, known: Sequence[str]) -> str:
+    """Say which delimiter the file seems to have: its header is one column, which another delimiter splits so."""
+    likely = [mark for mark in DELIMITERS if len(known) == 1 and missing in known[0].split(mark)]
+    if not likely:
+        return ""
+    shown = "$'\\t'" if likely[0] == "\t" else repr(likely[0])
+    return f"; the header is one column, which another delimiter splits: --delimiter {shown}"
 
 
 def column_of(text: str) -> str | None:
@@ -286,6 +299,8 @@ def read_time(unit: TimeUnit | None, zone: dt.tzinfo | None) -> Callable[[Cell],
             return moment(cell)
         if unit == "iso":
             return moment(dt.datetime.fromisoformat(cell))
+        if unit is None and _is_iso(cell):
+            raise TimeError(f"{cell} looks like ISO 8601: say so with --time-unit iso")
         # Integers stay exact: nanoseconds of today need 61 bits, and a float has 53.
         exact = isinstance(cell, int) or (isinstance(cell, str) and cell.isdecimal())
         number: int | float = int(cell) if exact else float(cell)
@@ -297,6 +312,17 @@ def read_time(unit: TimeUnit | None, zone: dt.tzinfo | None) -> Callable[[Cell],
         return math.floor(number * factor)
 
     return read
+
+
+def _is_iso(cell: Cell) -> bool:
+    """Say whether it is a date or time as people write it; digits alone are a number of some unit."""
+    if not isinstance(cell, str) or "-" not in cell[1:]:
+        return False
+    try:
+        dt.datetime.fromisoformat(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _spread(found: Mapping[str, Any]) -> dict[str, Any]:

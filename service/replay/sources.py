@@ -39,6 +39,12 @@ PARQUET_ROWS = 10_000
 TABLE_ROWS = 2_000
 """Rows that are made objects of at once."""
 
+UNNAMED = "Unnamed:"
+"""Begins the name of a column that the header leaves empty, as that of a row number; its place from 0 follows.
+
+Pandas names it so too.
+"""
+
 COUNT_BYTES = 1 << 20
 
 
@@ -173,9 +179,10 @@ class Source(AbstractContextManager[Contents]):
             raise SourceError(f"{self.path}: {error}") from error
 
     def _header(self, reader: Iterator[list[str]]) -> tuple[str, ...]:
-        columns = tuple(name.strip() for name in next(reader, []))
+        named = [name.strip() for name in next(reader, [])]
+        columns = tuple(name or f"{UNNAMED} {place}" for place, name in enumerate(named))
         twice = sorted({name for name in columns if columns.count(name) > 1})
-        if not columns:
+        if not any(named):
             raise SourceError(f"{self.path}: no header: the first line must name the columns")
         if twice:
             raise SourceError(f"{self.path}: columns are named twice: {', '.join(map(repr, twice))}")

@@ -136,6 +136,23 @@ def test_a_mapping_that_names_a_column_which_is_not_there_says_which_are() -> No
         check_columns(ColumnMapping(model_id="m", prediction="said"), ["key", "answer"])
 
 
+@pytest.mark.parametrize(("mark", "said"), [(";", "';'"), ("|", "'|'"), (",", "','"), ("\t", "$'\\t'")])
+def test_a_header_that_another_delimiter_splits_is_told_with_it(mark: str, said: str) -> None:
+    mapping = ColumnMapping(model_id="m", prediction="said")
+    with pytest.raises(MappingError) as refused:
+        check_columns(mapping, [mark.join(("key", "said", "Größe"))])
+    assert str(refused.value).endswith(f": --delimiter {said}")
+    with pytest.raises(MappingError) as refused:
+        check_columns(mapping, [mark.join(("key", "answer"))])
+    assert "--delimiter" not in str(refused.value)
+
+
+@given(st.datetimes(), st.sampled_from(["T", " "]))
+def test_a_text_of_iso_8601_without_its_unit_is_told_as_such(time: dt.datetime, between: str) -> None:
+    with pytest.raises(TimeError, match="--time-unit iso"):
+        read_time(None, dt.UTC)(time.isoformat(between))
+
+
 @given(st.integers(0, 253_402_300_799_999))
 def test_each_unit_reads_the_same_moment(epoch_ms: int) -> None:
     moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=epoch_ms)

@@ -50,13 +50,19 @@ def test_a_byte_order_mark_a_tab_and_compression_change_no_cell(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "no header"), ("a,b,a\n1,2,3\n", "named twice: 'a'")],
+    [("", "no header"), (",\n1,2\n", "no header"), ("a,b,a\n1,2,3\n", "named twice: 'a'")],
 )
 def test_a_csv_whose_columns_cannot_be_told_apart_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
     with pytest.raises(SourceError, match=words):
         read(path)
+
+
+def test_a_column_that_the_header_leaves_empty_has_the_name_that_pandas_gives_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",a, \n0,1,\n")
+    assert read(path) == [Row(2, {"Unnamed: 0": "0", "a": "1", "Unnamed: 2": ""})]
 
 
 def test_jsonl_gives_typed_cells_and_names_what_is_no_object(tmp_path: Path) -> None:
