@@ -17,7 +17,12 @@ TRUTH = "What really happened"
 TruthFile = Annotated[Path | None, typer.Option("--truth", metavar="FILE", help="YAML or JSON.", rich_help_panel=TRUTH)]
 DriftAt = Annotated[
     list[str] | None,
-    typer.Option("--drift-at", metavar="EVENT|TIME", help="A drift point; may be repeated.", rich_help_panel=TRUTH),
+    typer.Option(
+        "--drift-at",
+        metavar="EVENT|TIME",
+        help="A drift point: a prediction of the model, counted from 0, or a time; may be repeated.",
+        rich_help_panel=TRUTH,
+    ),
 ]
 Incident = Annotated[
     list[str] | None,

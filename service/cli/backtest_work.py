@@ -50,6 +50,10 @@ async def run_backtest(
         _show(console, model)
     if len(found.scores) > SHOWN_MODELS:
         console.print(f"{len(found.scores) - SHOWN_MODELS:,} more models: --json has them all")
+    for line in found.not_scored[:SHOWN_MODELS]:
+        console.print(f"note: {line}", markup=False)
+    if len(found.not_scored) > SHOWN_MODELS:
+        console.print(f"note: {len(found.not_scored) - SHOWN_MODELS:,} more are not scored: --json has them all")
     console.print(f"{found.records:,} records in {meter.elapsed_s:.1f} s, {meter.rate:,.0f} a second", style="dim")
 
 

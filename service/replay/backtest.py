@@ -16,7 +16,7 @@ from service.replay.score import ModelScore, score
 from service.replay.session import Settings, replay_tasks
 from service.replay.sinks import CallSink, Marks, Sink
 from service.replay.timeline import MeasuredTask, Timeline
-from service.replay.truth import Truth
+from service.replay.truth import Truth, not_scored
 
 
 class Backtest(NamedTuple):
@@ -26,6 +26,8 @@ class Backtest(NamedTuple):
     digest: Digest
     timelines: dict[str, Timeline]
     records: int
+    not_scored: Sequence[str] = ()
+    """Happenings that lie behind the last event of a model, or are of one that is not there, in words."""
 
     def as_plain(self) -> dict[str, Any]:
         """Give the scores as plain data."""
@@ -33,6 +35,7 @@ class Backtest(NamedTuple):
             "records": self.records,
             "dead_letters": dict(sorted(self.digest.dead_letters.items())),
             "outputs_left_out": self.digest.left_out,
+            "not_scored": self.not_scored,
             "models": msgspec.to_builtins(self.scores),
         }
 
@@ -53,4 +56,5 @@ async def backtest(
         return task
 
     records = await replay_tasks(settings, origin, plans, make, None, report, make_task)
-    return Backtest(score(digest, timelines, truth, settings.core), digest, timelines, records)
+    scores = score(digest, timelines, truth, settings.core)
+    return Backtest(scores, digest, timelines, records, [] if truth is None else not_scored(truth, timelines))

@@ -1,6 +1,7 @@
 """What really happened, as far as people know it: drift points and incident windows, to score a replay against."""
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -94,6 +95,30 @@ def windows_of(truth: Truth, model_id: str, timeline: Timeline) -> list[Window]:
         name = item.name or f"drift at {start:,}"
         windows.append(Window(name, start, max(end, start + 1), timeline.time_of(start), frozenset(item.kinds), lasts))
     return windows
+
+
+def not_scored(truth: Truth, timelines: Mapping[str, Timeline]) -> list[str]:
+    """Say where a happening cannot be scored: behind the last event of a model, or of a model that is not there."""
+    told = []
+    for item in truth.happenings:
+        what = _named(item)
+        if item.model_id is not None and item.model_id not in timelines:
+            told.append(f"{what} is not scored: no event is of the model {item.model_id}")
+            continue
+        for model_id in sorted(timelines if item.model_id is None else [item.model_id]):
+            events = timelines[model_id].events
+            if _event(timelines[model_id], item.event, item.time) >= events:
+                counted = ", and events are counted per model" if item.event is not None else ""
+                told.append(f"{what} is not scored for {model_id}: it comes after its {events:,} events{counted}")
+    return told
+
+
+def _named(item: Happening) -> str:
+    at = f"event {item.event:,}" if item.event is not None else f"{item.time}"
+    if item.name:
+        return f"{item.name} ({at})"
+    lasts = item.end_event is not None or item.end_time is not None
+    return f"an incident from {at}" if lasts else f"a drift at {at}"
 
 
 def _event(timeline: Timeline, event: int | None, time: dt.datetime | int | None) -> int:

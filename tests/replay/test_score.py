@@ -17,7 +17,7 @@ from service.replay.cost import FineTunes, cost_of
 from service.replay.digest import Digest
 from service.replay.score import ModelScore, score
 from service.replay.timeline import Losses, Timeline
-from service.replay.truth import Happening, Truth, TruthError, read_truth, windows_of
+from service.replay.truth import Happening, Truth, TruthError, not_scored, read_truth, windows_of
 
 STEP_MS = 1000
 
@@ -169,6 +169,27 @@ def test_an_incident_window_counts_to_its_end_and_a_drift_point_to_the_next_one(
         (1400, 2400, False),
         (3000, 3600, True),
     ]
+
+
+def test_a_happening_that_cannot_be_scored_is_told_and_not_only_left_out() -> None:
+    timelines = {"m": ruler(5000), "n": ruler(100)}
+    truth = Truth(
+        happenings=(
+            Happening(event=50),
+            Happening(event=4000),
+            Happening(event=9000, model_id="m", name="campaign"),
+            Happening(time=3_000_000, end_time=3_600_000, model_id="n"),
+            Happening(event=10, model_id="other"),
+        )
+    )
+    assert not_scored(truth, timelines) == [
+        "a drift at event 4,000 is not scored for n: it comes after its 100 events, and events are counted per model",
+        "campaign (event 9,000) is not scored for m: it comes after its 5,000 events, and events are counted per model",
+        "an incident from 3000000 is not scored for n: it comes after its 100 events",
+        "a drift at event 10 is not scored: no event is of the model other",
+    ]
+    scored_in = sum(len(windows_of(truth, name, timeline)) for name, timeline in timelines.items())
+    assert scored_in == 3
 
 
 def test_without_a_truth_nothing_is_called_false_and_with_an_empty_one_everything_is() -> None:
