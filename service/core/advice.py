@@ -72,15 +72,21 @@ _OPERATIONAL_ALERTNAMES: dict[str, str] = {
 _MISPLACED: Final = {subject: fault for (_, fault), subject in STRAY_SUBJECTS.items()}
 
 
+NOVELTIES: Final = frozenset({"unseen", "new_feature"})
+"""Detectors of data quality that find what the reference had not: a new country is no damage, a new spelling is."""
+
+
 class Situation(NamedTuple):
     """What else fires for the same model version: the same drift asks for different acts in different company."""
 
     inputs_moved: bool = False
-    """A data drift incident fires."""
+    """A data drift incident fires, or one of data quality that is of novelties alone."""
     loss_moved: bool = False
     """A concept drift or performance incident fires."""
     inputs_broken: bool = False
-    """A data quality incident fires."""
+    """A data quality incident fires that is not of novelties alone."""
+    novel: bool = False
+    """The incident is of data quality, and of novelties alone."""
 
 
 def alertname(kind: DriftKind, subject: str) -> str:
@@ -243,6 +249,11 @@ _METRIC_ALONE = (
     "A metric crossed its line, inputs look as before. Look at the segments and at the confusion matrix; fine-tune on "
     "recent outcomes if the fall lasts."
 )
+_NOVEL = (
+    "The named features have categories that the reference window had not, or are new themselves. If they are real (a "
+    "new country, plan or product), the model never learnt them: fine-tune when their labels are there. If they are "
+    "another spelling or encoding, repair the step that makes them, and do not train on them."
+)
 _FIXED: dict[str, str] = {
     "quality": (
         "Inputs arrive damaged (missing, wrong type, out of range or unseen). Repair the source or the pipeline step "
@@ -368,7 +379,7 @@ def advise(kind: DriftKind, subject: str, situation: Situation) -> str:
         case "concept_drift" | "performance":
             return _advise_on_loss(kind, situation)
         case "data_quality":
-            return _FIXED["quality"]
+            return _NOVEL if situation.novel else _FIXED["quality"]
         case "latency":
             return _FIXED["error_rate" if subject == "error_rate" else "latency"]
         case "operational":

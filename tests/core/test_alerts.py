@@ -306,6 +306,25 @@ def test_a_loss_that_moves_while_inputs_are_broken_is_no_reason_to_train() -> No
     assert "do not train" in alert.advice
 
 
+@pytest.mark.parametrize("detector", ["unseen", "new_feature"])
+def test_what_is_new_is_not_called_damaged(detector: str) -> None:
+    run = Run()
+    (alert,) = run.find(0, "data_quality", evidence=(evidence(detector, "features", ("country",)),))
+    assert "damaged" not in alert.advice
+    assert "If they are real" in alert.advice
+    (alert,) = run.find(1, "concept_drift")
+    assert "If the new inputs are real, fine-tune" in alert.advice
+
+
+def test_what_is_new_beside_damage_is_damage() -> None:
+    run = Run()
+    both = tuple(evidence(detector, "features", ("country",)) for detector in ("unseen", "missing"))
+    (alert,) = run.find(0, "data_quality", evidence=both)
+    assert "arrive damaged" in alert.advice
+    (alert,) = run.find(1, "concept_drift")
+    assert "do not train" in alert.advice
+
+
 def test_the_monitor_decides_how_bad_quality_latency_and_metrics_are() -> None:
     run = Run()
     for kind in ("data_quality", "latency", "performance"):

@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.identity import derive_id
 from schemas.outputs import Alert, AlertState, Severity
-from service.core.advice import LIMIT_SUBJECT, Situation, advise, alertname, change_time, summarise
+from service.core.advice import LIMIT_SUBJECT, NOVELTIES, Situation, advise, alertname, change_time, summarise
 from service.core.alerting.cases import Case, CaseBook, is_news
 from service.core.alerting.incidents import (
     MOVED_KINDS,
@@ -204,8 +204,15 @@ class IncidentBook:
         ]
         harmed = incident.kind in MOVED_KINDS and not incident.harmless
         return Situation(
-            inputs_moved=any(other.kind == "data_drift" for other in company),
+            inputs_moved=any(other.kind == "data_drift" or _is_novel(other) for other in company),
             # Harm stays: where the loss has come back meanwhile, advice must not say that it never moved.
             loss_moved=harmed or any(other.harms for other in company),
-            inputs_broken=any(other.kind == "data_quality" for other in company),
+            inputs_broken=any(other.kind == "data_quality" and not _is_novel(other) for other in company),
+            novel=_is_novel(incident),
         )
+
+
+def _is_novel(incident: Incident) -> bool:
+    """Say whether a data quality incident is of new categories or features alone, which may well be genuine."""
+    found = {piece.detector for piece in incident.evidence}
+    return incident.kind == "data_quality" and bool(found) and found <= NOVELTIES
