@@ -73,6 +73,9 @@ def _alert(alert: Alert, head: Text) -> Block:
     head.append(f"{alert.state:<9}", _STATE_STYLES[alert.state]).append(" ")
     head.append(f"{alert.severity:<8}", _SEVERITY_STYLES[alert.severity]).append(" ")
     head.append(alert.alertname, "bold").append("  ").append(_model(alert))
+    if alert.case_id is not None:
+        # Readers must see that several alerts are one story, and which of them are news.
+        head.append(f"  {'' if alert.notify else 'detail of '}case {clean(alert.case_id[:8])}", "dim")
     details = [Text(clean(alert.summary))]
     if alert.state == "resolved":
         if alert.resolution:

@@ -125,6 +125,16 @@ def test_names_with_control_characters_cannot_speak_to_the_terminal() -> None:
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text)
 
 
+def test_alerts_of_one_drift_are_one_case_and_what_is_no_news_is_a_detail_of_it() -> None:
+    case = {"case_id": "0123456789", "parts": ()}
+    heads = {
+        notify: render(msgspec.structs.replace(ALERT, notify=notify, **case)).head.plain for notify in (True, False)
+    }
+    assert heads[True].endswith("shop v1  case 01234567")
+    assert heads[False].endswith("shop v1  detail of case 01234567")
+    assert "case" not in render(ALERT).head.plain
+
+
 timestamps = st.lists(st.lists(st.integers(0, 50), max_size=20).map(sorted), min_size=1, max_size=4)
 
 
