@@ -18,10 +18,11 @@ Before coverage is known, a run of predictions is judged that are as old as the 
 FEW = 20 of them without a label, or as many more as coverage so far makes 20 labels to be expected.
 
 All is counted on the model's own clock, its watermark; decisions fall at ticks alone, so that cuts of batches change
-nothing. State: cells, two histograms, and numbers.
+nothing. That clock says nothing of how long predictions waited where a history is written at once, its labels behind
+it. So while no usual delay is known, nothing is missing before the join has let FEW predictions go, by its own horizon.
+State: cells, two histograms, and numbers.
 """
 
-import math
 from typing import Any, Final, NamedTuple, TypedDict
 
 import numpy as np
@@ -29,6 +30,7 @@ import numpy as np
 from service.core.columns import Int
 from service.core.findings import Finding
 from service.core.inputs.versions import require_version
+from service.core.label_evidence import ALARM, evidence
 from service.core.label_words import Cause, LabelFacts, missing, restored
 from service.core.labels_due import Cell, DueLabels, DueLabelsState
 from service.core.layout import checked
@@ -36,10 +38,6 @@ from service.core.loss_feed import NEVER
 from service.core.metrics.quantiles import QuantileHistogram, QuantileState
 from service.core.settings import HOUR_MS, LabelSettings
 
-ALARM: Final = math.log(1e9)
-KEPT: Final = 0.8
-FALLEN: Final = 0.4
-"""Shares of the usual coverage: from KEPT on it is no fall, up to FALLEN it is one."""
 USUAL_LABELS: Final = 50
 """Labels of due predictions that tell the usual coverage: then its standard error is at most a seventh of it."""
 MEMORY: Final = 10_000
@@ -150,8 +148,11 @@ class LabelFlow:
             self._waiting.append(usable)
             self._settle_if(len(self._waiting), len(usable))
 
-    def note_labels(self, prediction_time_ms: Int, watermark_ms: Int) -> None:
-        """Take labels that met their prediction: its event time, and the watermark at which both were there."""
+    def note_labels(self, prediction_time_ms: Int, watermark_ms: Int, label_time_ms: Int) -> None:
+        """Take labels that met their prediction: its event time, the watermark at which both were there, and their own.
+
+        A label was as long in coming as the later of both times says: the clock is some records behind.
+        """
         if not self._settings.expected or not len(watermark_ms):
             return
         self._facts.labels += len(watermark_ms)
@@ -159,10 +160,17 @@ class LabelFlow:
         first_ms = self._facts.first_label_ms
         self._facts.first_label_ms = int(watermark_ms[0]) if first_ms is None else min(int(watermark_ms[0]), first_ms)
         self._waiting_labels.append(prediction_time_ms)
-        self._delays[1].add(np.maximum(watermark_ms - prediction_time_ms, 0).astype(np.float64))
+        delay_ms = np.maximum(watermark_ms, label_time_ms) - prediction_time_ms
+        self._delays[1].add(np.clip(delay_ms, 0, self._horizon_ms).astype(np.float64))
         self._settle_if(len(self._waiting_labels), len(watermark_ms))
         if self._facts.usual_delay_ms is None and self._delays[1].count >= DELAYS:
             self._due_ms = min(self._due_ms, max(int(watermark_ms[-1]), self._facts.told_from_ms))
+
+    def note_gone(self, predictions: int) -> None:
+        """Take the number of predictions that have left the join without a label."""
+        self._facts.gone += predictions
+        if self._settings.expected and self._facts.usual_delay_ms is None and not self._patient():
+            self._due_ms = 0
 
     def note_unmatched(self, labels: Unmet) -> None:
         """Take labels for which there is no prediction, so far."""
@@ -219,8 +227,11 @@ class LabelFlow:
             return []
         self._settle()
         if self._facts.labels > self._checked_labels:
+            if not self._checked_labels:
+                # What was due before the first label tells nothing of the share that gets one.
+                self._usual, self._fallen = [0, 0], [0, 0]
             self._checked_labels = self._facts.labels
-            self._run = 0
+            self._run = self._facts.gone = 0
             if not self._score:
                 self._facts.forget_unmet()
         for cell in self._cells.take(now_ms - self._maturity_ms):
@@ -264,6 +275,10 @@ class LabelFlow:
         self._maturity_ms = max(min(int(_DUE_DELAYS * delay), self._horizon_ms), 1)
         self._cells.resize(max(self._maturity_ms // _CELLS, 1000))
 
+    def _patient(self) -> bool:
+        """Whether it is too early to miss a label."""
+        return self._told is None and self._facts.usual_delay_ms is None and self._facts.gone < FEW
+
     def _usual_coverage(self) -> float | None:
         due, labelled = self._usual
         return labelled / due if labelled >= USUAL_LABELS else None
@@ -273,7 +288,7 @@ class LabelFlow:
         self._run = 0 if labelled else self._run + cell.predictions
         usual = self._usual_coverage()
         if usual is not None:
-            self._score = min(max(self._score + _evidence(usual, cell.predictions, labelled), 0.0), ALARM)
+            self._score = min(max(self._score + evidence(usual, cell.predictions, labelled), 0.0), ALARM)
         self._fallen = [self._fallen[0] + cell.predictions, self._fallen[1] + labelled]
         if not self._score:
             # Not cell by cell: those with fewer labels make it rise, and would be left out.
@@ -317,7 +332,7 @@ class LabelFlow:
             wrong = self._score >= ALARM or (self._told is not None and self._score > 0.0)
         else:
             wrong = self._run >= self._enough() or (self._told is not None and facts.labels == self._told_labels)
-        if not (wrong or unmet):
+        if not (unmet or (wrong and not self._patient())):
             return None
         if usual is not None and not self._stopped(usual, now_ms):
             return Cause.FEWER if self._told is None else self._told
@@ -377,18 +392,3 @@ class LabelFlow:
         self._checked_labels = state["checked_labels"]
         self._due_ms, self._maturity_ms = state["due_ms"], state["maturity_ms"]
         self._median_delay_ms = state["median_delay_ms"]
-
-
-def _evidence(usual: float, predictions: int, labelled: int) -> float:
-    """Give the logarithm of what due predictions multiply the e-process by."""
-    kept, fallen = KEPT * usual, FALLEN * usual
-    return labelled * math.log(fallen / kept) + (predictions - labelled) * math.log((1.0 - fallen) / (1.0 - kept))
-
-
-def needed(usual: float) -> int:
-    """Say how many due predictions without a label raise the alarm, at a usual coverage.
-
-    >>> needed(1.0), needed(0.3), needed(0.1)
-    (19, 142, 487)
-    """
-    return math.ceil(ALARM / _evidence(usual, 1, 0))

@@ -54,6 +54,8 @@ class LabelFacts(msgspec.Struct, kw_only=True):
     late_first_ms: int | None = None
     late_age_ms: int = 0
     """Age of the oldest of these predictions when its label came."""
+    gone: int = 0
+    """Predictions that have left the join without a label, since the last label that met its prediction."""
     usual_delay_ms: int | None = None
     told_from_ms: int = 0
     """From when on the usual delay may be known."""

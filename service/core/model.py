@@ -149,8 +149,7 @@ class ModelMonitor:
             findings += version.observe_answers(answers)
         if outcomes is not None:
             findings += version.observe_labels(outcomes)
-        if len(findings) > 1:
-            findings.sort(key=lambda finding: finding.sequence)
+        findings.sort(key=lambda finding: finding.sequence)
         waiting = deque(findings)
         for part, correction in cut_at(outcomes, batch.corrections):
             if part is not None:
@@ -164,8 +163,7 @@ class ModelMonitor:
         self._active.add(model_version)
         due_ms = (batch.first_watermark_ms // self._interval_ms + 1) * self._interval_ms
         # The first event counts, of whichever version: those of a stretch come version by version.
-        if self._snapshot_due_ms is None or due_ms < self._snapshot_due_ms:
-            self._snapshot_due_ms = due_ms
+        self._snapshot_due_ms = min(due_ms, self._snapshot_due_ms or due_ms)
 
     def _run(self, version: VersionMonitor, feed: LossFeed, waiting: deque[Finding], out: list[Caused]) -> None:
         """Let outcomes in, stopping where something is to be decided, so that it is on exactly what came before."""
@@ -194,16 +192,18 @@ class ModelMonitor:
 
         Labels name no version; they are put down to the one that served then.
         """
-        since = [number for number, _ in self._served]
-        for place in (np.searchsorted(since, sequence) - 1).tolist():
-            name = self._served[place][1] if place >= 0 else ""
-            if name in self.versions:
+        for place in (np.searchsorted([number for number, _ in self._served], sequence) - 1).tolist():
+            if place >= 0 and (name := self._served[place][1]) in self.versions:
                 self.versions.counts(name).add("labels_duplicate", 1)
         self._served = self._served[-1:]
 
     def note_repeated(self, repeated: Repeated) -> None:
         """Take predictions that were dropped because their identifier is known."""
         self.supply.repeated.note_repeated(repeated)
+
+    def note_gone(self, predictions: int) -> None:
+        """Take the number of predictions that have left the join without a label."""
+        self.supply.labels.note_gone(predictions)
 
     def note_unmatched(self, labels: Unmet) -> None:
         """Take labels for which there is no prediction, so far."""

@@ -45,7 +45,8 @@ class Supply:
     def note_outcomes(self, outcomes: Outcomes) -> None:
         """Take predictions joined with their labels."""
         answered = outcomes.predicted == outcomes.predicted  # not NaN, as of failed calls
-        self.labels.note_labels(outcomes.prediction_time_ms[answered], outcomes.watermark_ms[answered])
+        times = outcomes.prediction_time_ms, outcomes.watermark_ms, outcomes.label_time_ms
+        self.labels.note_labels(*(column[answered] for column in times))
 
     def due_ms(self) -> int:
         """Say at which watermark there is something to decide."""

@@ -199,7 +199,8 @@ class Task(Watch):
             model_id = self.roster.versions[place].model_id
             if model_id not in self.quarantine.held:
                 with at_work_on(model_id, "tick"):
-                    self._counts(place, sequence - 1).add("expired", count)
+                    self._let_go(place, "expired", count, sequence - 1)
+                self._set_timer(self.roster.model_place(model_id))
         at = np.full(len(gone.labels), sequence)
         waited = [*gone.labels["offset"].tolist(), *gone.late.labels["offset"].tolist()]
         names = {offset: self.names.take(offset) for offset in waited}

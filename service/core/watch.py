@@ -99,12 +99,18 @@ class Watch:
         model, name = self._model(key.model_id), key.model_version
         return model.versions.counts(name) if name in model.versions else model.version(name, sequence).counts
 
+    def _let_go(self, place: int, why: str, predictions: int, sequence: int) -> None:
+        """Count predictions of a version that came to nothing at a record, by a name of `JoinCounts`."""
+        self._counts(place, sequence).add(why, predictions)
+        if why != "duplicates":
+            self._model(self.roster.versions[place].model_id).note_gone(predictions)
+
     def _count(self, share: Share, sequence: int) -> None:
         """Count and note what the join has said before a record, and was not told yet."""
         with at_work_on(share.model_id, "observe"):
             for counted in share.counted_until(2 * sequence):
                 if share.model_id not in self.quarantine.held:
-                    self._counts(counted.place, counted.at // 2).add(counted.name, counted.predictions)
+                    self._let_go(counted.place, counted.name, counted.predictions, counted.at // 2)
             share.tell(self.models.get(share.model_id), sequence)
 
     def _fire(self, model_id: str, now_ms: int, sequence: int, outputs: list[Caused]) -> None:

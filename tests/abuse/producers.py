@@ -1,37 +1,16 @@
-"""Producers of librdkafka (confluent-kafka), each wrong in its own way: what they write, and what the service says.
+"""Producers of librdkafka (confluent-kafka), each wrong in its own way: what they write."""
 
-Everything is written at once into topics of six partitions, and one service reads it: so each case also shows that it
-does no harm to any other.
-"""
-
-import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final
 
-from confluent_kafka import Producer
-
-from schemas.outputs import Alert, DeadLetter, Output
-from service.config import Config, LogSettings
 from service.core.partitioning import crc32_partition, partition_for
-from service.eventlog.kafka import KafkaLog
-from service.eventlog.kafka_settings import KafkaSettings
-from service.http.settings import HttpSettings
-from service.runtime.settings import TOPIC_FIELDS, TopicSettings
-from service.runtime.topics import prepare_topics
-from tests.runtime.service import consumed, fast, outputs_of, running
+from tests.abuse.written import BEGAN_MS, COUNT, PARTITIONS, TOPICS, Written, good, label, prediction
 
-PARTITIONS: Final = 6
-COUNT: Final = 40
-"""Predictions of each model, each with its label."""
 CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 MURMUR2: Final = "murmur2_random"
 CRC32: Final = "consistent_random"
 """What librdkafka does where nobody says otherwise."""
-
-TOPICS: Final = TopicSettings(partitions=PARTITIONS, **{field: f"abuse.{field}" for field in TOPIC_FIELDS})
-BEGAN_MS: Final = time.time_ns() // 1_000_000 - 600_000
 
 
 def split_by_rules(prefix: str) -> str:
@@ -44,67 +23,6 @@ def split_by_rules(prefix: str) -> str:
 MIXED: Final = split_by_rules("mixed")
 INTEGER: Final = 4711
 """A model whose name and whose predictions' identifiers are integers."""
-
-
-class Written(NamedTuple):
-    """A record for a producer."""
-
-    topic: str
-    key: bytes | None
-    value: Any
-    """As JSON; bytes are written as they are, None is a tombstone."""
-    headers: list[tuple[str, bytes | None]] | None = None
-
-
-class Seen(NamedTuple):
-    """What the service made of everything."""
-
-    outputs: list[Output]
-    predictions: Counter[str]
-    outcomes: Counter[str]
-    restarts: int
-
-    def alerts(self, model_id: str) -> list[Alert]:
-        """Give a model's operational alerts."""
-        found = (output for output in self.outputs if isinstance(output, Alert) and output.kind == "operational")
-        return [alert for alert in found if alert.model_id == model_id]
-
-    def letters(self, model_id: str | None) -> list[DeadLetter]:
-        """Give a model's dead letters."""
-        found = (output for output in self.outputs if isinstance(output, DeadLetter))
-        return [letter for letter in found if letter.model_id == model_id]
-
-
-def prediction(model_id: str | int, number: int, **fields: Any) -> dict[str, Any]:
-    """Give a prediction; `...` leaves a field out."""
-    event = {
-        "prediction_id": f"p{number}",
-        "model_id": model_id,
-        "model_version": "1",
-        "event_time_ms": BEGAN_MS + number * 100,
-        "prediction": "stays" if number % 3 else "leaves",
-        "features": {"fee": number * 1.5, "plan": "basic"},
-    }
-    return {name: value for name, value in (event | fields).items() if value is not ...}
-
-
-def label(model_id: str | int, number: int, **fields: Any) -> dict[str, Any]:
-    """Give its label."""
-    event = {
-        "prediction_id": f"p{number}",
-        "model_id": model_id,
-        "event_time_ms": BEGAN_MS + number * 100 + 50,
-        "label": "stays" if number % 2 else "leaves",
-    }
-    return {name: value for name, value in (event | fields).items() if value is not ...}
-
-
-def good(model_id: str, key: bytes | None = None) -> Iterator[Written]:
-    """Give what a model's producers should write."""
-    key = model_id.encode() if key is None else key
-    for number in range(COUNT):
-        yield Written(TOPICS.predictions, key, prediction(model_id, number))
-        yield Written(TOPICS.labels, key, label(model_id, number))
 
 
 def wrong_units() -> Iterator[Written]:
@@ -179,53 +97,3 @@ def tombstones() -> Iterator[Written]:
     yield from good("tombs")
     yield Written(TOPICS.predictions, b"tombs", None)
     yield Written(TOPICS.labels, b"tombs", b"\x00\x00\x00\x00\x01\x02avro")
-
-
-def write_all(bootstrap: str) -> None:
-    """Let each producer write."""
-    for codec in CODECS:
-        _write(bootstrap, good(f"codec-{codec}"), MURMUR2, codec)
-    mixed = list(good(MIXED))
-    _write(bootstrap, (record for record in mixed if record.topic == TOPICS.predictions), MURMUR2)
-    _write(bootstrap, (record for record in mixed if record.topic == TOPICS.labels), CRC32)
-    cases = (wrong_units, iso_times, integer_names, extremes, headers, keyed_by_customer, without_keys, tombstones)
-    for case in cases:
-        _write(bootstrap, case(), MURMUR2)
-
-
-def _write(bootstrap: str, records: Iterable[Written], partitioner: str, codec: str = "none") -> None:
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "partitioner": partitioner,
-            "compression.type": codec,
-            "linger.ms": 5,
-        }
-    )
-    for topic, key, value, more in records:
-        written = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-        producer.produce(topic, key=key, value=written, headers=more)
-    if producer.flush(20):
-        raise TimeoutError("the broker did not take everything")
-
-
-async def live_through(bootstrap: str) -> Seen:
-    """Write everything, let a service read it, and give what came of it."""
-    log = KafkaLog(KafkaSettings(bootstrap_servers=(bootstrap,), heartbeat_interval_ms=200))
-    kafka = LogSettings(carrier="kafka", kafka=KafkaSettings(bootstrap_servers=(bootstrap,)))
-    config = fast(Config(log=kafka, topics=TOPICS, http=HttpSettings(enabled=False)), name="abuse", group="abuse")
-    await prepare_topics(log, config.topics, config.core)
-    write_all(bootstrap)
-    async with running(log, config) as worker:
-        await consumed(log, config, worker, timeout_s=60)
-        predictions: Counter[str] = Counter()
-        outcomes: Counter[str] = Counter()
-        for stats in worker.stats.values():
-            for total in stats.totals():
-                predictions[total.model_id] += total.predictions
-                outcomes[total.model_id] += total.outcomes
-        restarts = sum(stats.restarts_total for stats in worker.stats.values())
-    topics = [config.topics.alerts, config.topics.dead_letters]
-    outputs = [output for output, _ in await outputs_of(log, topics, PARTITIONS)]
-    await log.close()
-    return Seen(outputs, predictions, outcomes, restarts)

@@ -1,20 +1,16 @@
 """Each mistake is told with its cause, and everything else is joined."""
 
-import asyncio
 import re
 from collections import Counter
 
 import pytest
 
 from service.core.partitioning import crc32_partition, partition_for
-from tests.abuse.producers import CODECS, COUNT, INTEGER, MIXED, PARTITIONS, Seen, live_through
+from tests.abuse.producers import CODECS, INTEGER, MIXED
+from tests.abuse.run import Seen
+from tests.abuse.written import COUNT, PARTITIONS
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture(scope="module")
-def seen(kafka_bootstrap: str) -> Seen:
-    return asyncio.run(live_through(kafka_bootstrap))
 
 
 def test_nothing_stops_a_task(seen: Seen) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.core.findings import Finding, Level
-from service.core.label_flow import FEW, LabelFlow, Unmet, needed
+from service.core.label_evidence import needed
+from service.core.label_flow import FEW, LabelFlow, Unmet
 from service.core.settings import LabelSettings
 
 TICK_MS = 20_000
@@ -38,11 +39,11 @@ def run(
     chosen = label_settings or LabelSettings()
     flow, rng, found = LabelFlow(chosen, horizon_ms), np.random.default_rng(seed), []
     has = stream.label_ms >= 0
-    times = np.concatenate([stream.made_ms, stream.label_ms[has], [] if unmatched_ms is None else unmatched_ms])
-    kinds = np.repeat(
-        [0, 1, 2], [len(stream.made_ms), int(has.sum()), 0 if unmatched_ms is None else len(unmatched_ms)]
-    )
-    of = np.concatenate([stream.made_ms, stream.made_ms[has], np.zeros(int((kinds == 2).sum()))]).astype(np.int64)
+    left = stream.made_ms[~has] + horizon_ms
+    parts = [stream.made_ms, stream.label_ms[has], [] if unmatched_ms is None else unmatched_ms, left]
+    times, kinds = np.concatenate(parts), np.repeat(range(4), [len(part) for part in parts])
+    of = np.zeros(len(times), dtype=np.int64)
+    of[kinds == 0], of[kinds == 1] = stream.made_ms, stream.made_ms[has]
     order = np.lexsort((kinds, times))
     times, kinds, of = times[order].astype(np.int64), kinds[order], of[order]
     ticks = times // TICK_MS
@@ -57,10 +58,11 @@ def run(
         same = int(np.searchsorted(ticks, ticks[row], side="right"))
         stop = min(same, row + int(rng.integers(1, 200)))
         part = slice(row, stop)
-        new, joined, unmet = (np.flatnonzero(kinds[part] == kind) + row for kind in range(3))
+        new, joined, unmet, gone = (np.flatnonzero(kinds[part] == kind) + row for kind in range(4))
         if len(new):
             flow.note_predictions(of[new], times[new], (int(new[0]), f"p{new[0]}"))
-        flow.note_labels(of[joined], times[joined])
+        flow.note_labels(of[joined], times[joined], times[joined])
+        flow.note_gone(len(gone))
         if len(unmet):
             flow.note_unmatched(Unmet(unmet, times[unmet], [f"x{number}" for number in unmet.tolist()]))
         row = stop
@@ -156,7 +158,7 @@ def test_none_ever_is_told_within_the_horizon(horizon_ms: int) -> None:
     made = START_MS + np.arange(4_000) * step_ms
     (told,) = run(Stream(made, np.full(4_000, -1)), horizon_ms)
     assert told.subject == "labels_absent"
-    assert told.time_ms - START_MS <= horizon_ms + TICK_MS + step_ms
+    assert told.time_ms - START_MS <= horizon_ms + TICK_MS + FEW * step_ms
     assert "no label has come for any of" in told.summary
 
 
@@ -189,6 +191,7 @@ def test_labels_behind_the_horizon_are_told_with_how_late_they_are() -> None:
     flow = LabelFlow(LabelSettings(), 3_600_000)
     made = START_MS + np.arange(4_000) * 1_000
     flow.note_predictions(made, made, (0, "p0"))
+    flow.note_gone(FEW)
     (absent,) = flow.check(START_MS + 3_600_000, 1)
     late = Unmet(np.arange(FEW), made[:FEW] + 7_200_000, [f"p{number}" for number in range(FEW)])
     flow.note_late(late, made[:FEW])

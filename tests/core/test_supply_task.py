@@ -6,7 +6,7 @@ import pytest
 from schemas.codec import encode
 from schemas.outputs import Alert
 from service.core.intake import Role
-from service.core.settings import CoreSettings, LabelSettings, ModelProfile
+from service.core.settings import DAY_MS, CoreSettings, LabelSettings, ModelProfile
 from tests.core.stream import START_MS, Driver, Source, label, prediction
 
 COUNT = 6_000
@@ -65,3 +65,40 @@ def test_cuts_and_restarts_change_nothing(given: Source, batch: int) -> None:
         if batch > 1_000:
             driver = driver.restarted(dict(entries))
     assert got == expected
+
+
+def test_a_history_written_at_once_with_its_labels_behind_it_misses_none() -> None:
+    """30 days of event time, written within a second: predictions have waited for nothing yet."""
+    times = [START_MS + n * 8_640_000 for n in range(300)]
+    now = times[-1] + 10 * DAY_MS
+    # Behind another model's of today records are merged as they lie in their topics: all predictions, then all labels.
+    predictions = [prediction(n, "a", model="today", event_time_ms=now) for n in range(20)]
+    predictions += [prediction(n, "a", event_time_ms=time) for n, time in enumerate(times)]
+    labels = [label(n, "a", model="today", event_time_ms=now) for n in range(20)]
+    labels += [label(n, "a", event_time_ms=time + 3_600_000) for n, time in enumerate(times)]
+    driver = Driver(Source([], predictions, labels), stamps=([], [now] * 320, [now] * 320))
+    outputs = driver.run(batch=1_000)
+    assert driver.task.models["m"].versions["1"].window.total == 300
+    assert told(outputs) == []
+
+
+def test_a_history_written_at_once_without_labels_is_told_when_the_join_lets_it_go() -> None:
+    written = START_MS + 40 * DAY_MS
+    history = [prediction(n, "a", event_time_ms=START_MS + n * 8_640_000) for n in range(300)]
+    later = [prediction(n, "a", model="other", event_time_ms=written + n * 600_000) for n in range(8 * 144)]
+    stamps = [written] * 300 + [written + n * 600_000 for n in range(8 * 144)]
+    outputs = Driver(Source([], history + later, []), stamps=([], stamps, [])).run(batch=200)
+    (alert, *_) = [alert for alert in told(outputs) if alert.model_id == "m"]
+    assert "no label has come for any of 300 predictions" in alert.summary
+    # The model's clock stays as far behind the log's as it was, four records more: it has gone on by the horizon.
+    went_on_ms = alert.starts_at_ms - (START_MS + 295 * 8_640_000)
+    assert 0 <= went_on_ms - 7 * DAY_MS <= 3_600_000
+
+
+def test_the_usual_delay_that_is_told_is_that_of_labels_where_records_are_far_apart() -> None:
+    """The clock is four records behind: by it alone such labels would come at once."""
+    times = [START_MS + n * 60_000 for n in range(300)]
+    predictions = [prediction(n, "a", event_time_ms=time) for n, time in enumerate(times)]
+    labels = [label(n, "a", event_time_ms=time + 90_000) for n, time in enumerate(times[:200])]
+    (alert,) = told(Driver(Source([], predictions, labels)).run(batch=50))
+    assert "95 % usually come within 89.6 s" in alert.summary

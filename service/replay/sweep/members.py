@@ -261,6 +261,11 @@ class Fan(ModelMonitor):
         for member in self._members:
             member.note_repeated(repeated)
 
+    def note_gone(self, predictions: int) -> None:
+        """Let every configuration know."""
+        for member in self._members:
+            member.note_gone(predictions)
+
     def note_unmatched(self, labels: Unmet) -> None:
         """Let every configuration know."""
         for member in self._members:
