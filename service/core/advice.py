@@ -351,9 +351,10 @@ _FIXED: dict[str, str] = {
         "for more than a hundred classes) and rebuild its state. If it is right as it is, mute this alert."
     ),
     SCORE_SUBJECT: (
-        "AUC, average precision, log loss, Brier score and the estimates are wrong as long as scores are read so. Say "
-        "of which class they speak: score_class in the events (or produce --score-class), or positive_label in the "
-        "model's profile; without either, reset the model's monitors and it is found out anew."
+        "AUC, average precision, log loss, Brier score and the estimates are wrong or missing as long as scores are "
+        "read so. Say of which class they speak, by the name that answers and labels have: score_class in the events "
+        "(or produce --score-class), or positive_label in the model's profile; without either, reset the model's "
+        "monitors and it is found out anew. For three classes and more send probabilities."
     ),
     NO_FEATURES_SUBJECT: (
         "Row numbers, time stamps and identifiers drift by what they are, so these columns are left out of drift and "

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
+import numpy as np
+
 from schemas.outputs import Evidence
-from service.core.advice import PROBLEM_SUBJECT, SCORE_SUBJECT
+from service.core.advice import NAMED_FEATURES, PROBLEM_SUBJECT, SCORE_SUBJECT, figure
 from service.core.columns import Int
 from service.core.findings import Finding, Level
 from service.core.metrics import (
@@ -99,8 +101,11 @@ class Meaning:
     ) -> Iterator[Finding]:
         """Tell, once each until a reset, what in the data contradicts what it is taken to mean."""
         problem = self.problem(sequence, regression=regression)
-        if problem == "binary" and SCORE_SUBJECT not in self._told:
-            finding = self._scores_misread(estimate, sequence, now_ms)
+        if problem in ("binary", "multiclass") and SCORE_SUBJECT not in self._told:
+            if problem == "binary":
+                finding = self._scores_misread(estimate, sequence, now_ms)
+            else:
+                finding = self._scores_unread(window, sequence, now_ms)
             if finding is not None:
                 self._told.add(SCORE_SUBJECT)
                 yield finding
@@ -123,6 +128,16 @@ class Meaning:
         if other.speaks_of == reading.speaks_of:
             return None
         return _misread(reading, other, int(answers.sum()), sequence, now_ms)
+
+    def _scores_unread(self, window: OutcomeWindow, sequence: int, now_ms: int) -> Finding | None:
+        """Find scores of one fixed class beside more than two classes: what is made of two classes' scores is missing.
+
+        A misspelt score_class, or one odd label, makes a third class of a model that has two.
+        """
+        said, names = self._model.scores.reading(sequence), self._names(sequence)
+        if said is None or said.is_of_answers or said.undecided or said.speaks_of is None or window.total < MANY:
+            return None
+        return _unread(said, names, window, sequence, now_ms) if len(names) > 2 else None
 
     def _names(self, sequence: int) -> list[str]:
         return self._model.table.names_before(sequence)
@@ -172,6 +187,34 @@ def _misread(reading: ScoreReading, shown: ScoreReading, count: int, sequence: i
         evidence=(evidence,),
         summary=f"scores are read as the probability of {_named(reading.speaks_of)} ({reading.reason}), and the latest "
         f"answers show {_named(shown.speaks_of)}: {shown.reason}",
+    )
+
+
+def _unread(said: ScoreReading, names: Sequence[str], window: OutcomeWindow, sequence: int, now_ms: int) -> Finding:
+    latest = window.select(WindowSettings(last=_LATEST), now_ms)
+    seen = set(np.unique(np.concatenate((latest.predicted, latest.actual))).tolist())
+    unseen = [name for code, name in enumerate(names) if code not in seen]
+    more = (
+        f", of which {figure(unseen[0])} is no answer and no label of the latest {len(latest.actual):,}"
+        if unseen
+        else ""
+    )
+    evidence = Evidence(
+        detector="score_class",
+        subject=SCORE_SUBJECT,
+        statistic=float(len(names)),
+        threshold=2.0,
+        sample_count=len(latest.actual),
+    )
+    return Finding(
+        sequence=sequence,
+        time_ms=now_ms,
+        kind="operational",
+        subject=SCORE_SUBJECT,
+        level=Level.DRIFT,
+        evidence=(evidence,),
+        summary=f"scores are of {_named(said.speaks_of)} ({said.reason}), which serves two classes, and there are "
+        f"{len(names)} ({', '.join(map(figure, names[:NAMED_FEATURES]))}){more}; so there is no auc and no log_loss",
     )
 
 

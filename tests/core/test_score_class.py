@@ -145,6 +145,30 @@ def test_answers_that_contradict_what_was_said_are_told_once(profile: Fields) ->
     assert "show class leaves" in alerts[0].summary
 
 
+def test_scores_of_a_class_that_nobody_answers_are_told_once() -> None:
+    outputs = Driver(source(lambda p, _: {"score": p, "score_class": "Leaves"}), settings()).run()
+    alerts = [output for output in outputs if isinstance(output, Alert) and output.kind == "operational"]
+    assert [alert.alertname for alert in alerts] == ["ModelScoresMisread"]
+    assert "there are 3" in alerts[0].summary
+    assert "of which Leaves is no answer and no label" in alerts[0].summary
+
+
+THREE: dict[str, Say] = {
+    "confidence": lambda p, answer: {"score": max(p, other(p)), "score_class": answer},
+    "not said": lambda p, _: {"score": max(p, other(p))},
+    "probabilities": lambda p, _: {"probabilities": {"leaves": p, "stays": other(p), "pauses": 0.0}},
+}
+
+
+@pytest.mark.parametrize("name", THREE)
+def test_scores_of_three_classes_that_fit_are_not_told_of(name: str) -> None:
+    given = source(THREE[name])
+    labels = [label(n, "pauses") if n % 7 == 0 else one for n, one in enumerate(given.labels)]
+    outputs = Driver(Source([], given.predictions, labels), settings()).run()
+    assert {snapshot.problem for snapshot in snapshots(outputs)} >= {"multiclass"}
+    assert not [output for output in outputs if isinstance(output, Alert) and output.kind == "operational"]
+
+
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_answers_that_fit_are_not_told_of(name: str) -> None:
     outputs = Driver(source(CONVENTIONS[name]), settings()).run()
