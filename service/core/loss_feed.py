@@ -73,6 +73,22 @@ class LossFeed:
         row = max(self._window.total - self._start - 1, 0)
         return int(self._outcomes.sequence[row]), int(self._outcomes.watermark_ms[row])
 
+    def next_stop(self) -> int:
+        """Say at how many outcomes there is something to decide next, or the batch ends."""
+        drift_at = self._start + self._drifts[0].row + 1 if self._drifts else NEVER
+        return min(drift_at, self._monitor.next_check(self._window.total), self.end)
+
+    def sequence_of(self, number: int) -> int:
+        """Give the number of the record that brings so many outcomes into the window; -1 where the batch has none."""
+        if not len(self._losses):
+            return -1
+        return int(self._outcomes.sequence[max(number - self._start - 1, 0)])
+
+    def next_moment(self) -> tuple[int, int]:
+        """Sequence and watermark of the outcome that comes next; there must be one."""
+        row = self._window.total - self._start
+        return int(self._outcomes.sequence[row]), int(self._outcomes.watermark_ms[row])
+
     def advance(self, until: int) -> Finding | None:
         """Put outcomes into the window until it has had `until`, or until there is a finding, which is given."""
         until = min(until, self.end)

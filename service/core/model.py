@@ -1,13 +1,12 @@
 """One model: its versions' monitors, and the two policies that turn findings into alerts and fine-tune triggers."""
 
 from collections import deque
-from typing import Any, ClassVar, TypedDict
-
-import numpy as np
+from typing import ClassVar
 
 from schemas.events import AcceptReference, FineTuneRequest, FineTuneStatus, MuteAlert, ResetMonitor, VersionDeployed
 from service.core.alerting import AlertPolicy, Transition
 from service.core.columns import Int
+from service.core.courses import Course, finish, in_order, next_stop
 from service.core.effects import Caused
 from service.core.findings import ALL, Finding
 from service.core.finetuning import Decision, FineTunePolicy, Refusal, sample_of
@@ -21,28 +20,15 @@ from service.core.prepare import ControlRow, TaskTopics
 from service.core.refused import refused
 from service.core.repeated_ids import Repeated
 from service.core.roster import Model
+from service.core.serving import Serving
 from service.core.shelf import Shelf
-from service.core.supply import Supply, SupplyState
+from service.core.supply import Supply
 from service.core.training import training_window
 from service.core.version import VersionMonitor
 from service.core.version_batch import VersionBatch, cut_at
+from service.core.version_state import ModelState
 
 _VERSION = 1
-
-
-class ModelState(TypedDict):
-    """The snapshot of a ModelMonitor, without its versions'. The policies' are checked by themselves."""
-
-    version: int
-    alerts: dict[str, Any]
-    fine_tune: dict[str, Any]
-    snapshot_due_ms: int | None
-    active: list[str]
-    serving: str | None
-    versions: list[str]
-    supply: SupplyState | None
-    """None: what an older program stored, which knew nothing of it."""
-    forgotten: list[str]
 
 
 class ModelMonitor:
@@ -62,12 +48,11 @@ class ModelMonitor:
         self._snapshot_due_ms: int | None = None
         self._active: set[str] = set()
         """Versions with events since the last metric snapshot."""
-        self._serving: str | None = None
-        """The version that was first seen last, or deployed."""
+        self._serving = Serving()
         self._since = NEVER
         """Number of its first prediction; -1: of an earlier step."""
-        self._served: list[tuple[int, str]] = []
-        """Since which record which version served: the newest, and those since duplicates were counted last."""
+        self._joint: list[Course] | None = None
+        self._out: list[Caused] = []
 
     def version(self, model_version: str, sequence: int = -1) -> VersionMonitor:
         """Find a version's monitor, or begin to watch it, at the record with this number."""
@@ -76,40 +61,52 @@ class ModelMonitor:
             self._since = min(self._since, sequence)
             monitor = self.versions[model_version] = self._watch(model_version)
             if model_version not in self.versions.forgotten:  # else it is not the newest
-                self._serve(model_version, sequence)
+                self._serving.begin(model_version, sequence)
         return monitor
 
     def _watch(self, model_version: str) -> VersionMonitor:
         """Make a version's monitor. A sweep has its own here."""
         return VersionMonitor(self._model, model_version)
 
-    def _serve(self, model_version: str, sequence: int) -> None:
-        self._serving = model_version
-        self._served.append((sequence, model_version))
-
     # ------------------------------------------------------------------------------------------ observe
 
     def observe(self, model_version: str, batch: VersionBatch) -> list[Caused]:
         """Take a stretch of one version's records in order."""
         version = self.versions.get(model_version) or self.version(model_version, batch.first_sequence)
-        out: list[Caused] = []
         self._wake(model_version, batch)
         if batch.predictions is not None:
             self.supply.note_predictions(batch.predictions, batch.first_id)
         if batch.outcomes is not None:
             self.supply.note_outcomes(batch.outcomes)
-        decided_at = self._model.decided_at
-        if decided_at <= batch.first_sequence:
-            self._observe(version, batch, out)
-        elif decided_at > batch.last_sequence:
-            self._set_aside(version, batch, out)
+        out: list[Caused] = []
+        if self._joint is None:
+            finish(self._course(version, batch, out))
         else:
-            before, after = batch.cut(decided_at)
-            self._set_aside(version, before, out)
-            self._observe(version, after, out)
+            self._joint.append(self._course(version, batch, self._out))
         return out
 
-    def _set_aside(self, version: VersionMonitor, batch: VersionBatch, out: list[Caused]) -> None:
+    def together(self) -> None:
+        """Let `observe` hold back several versions of a stretch, until `part` tells of them in the records' order."""
+        self._joint, self._out = [], []
+
+    def part(self) -> list[Caused]:
+        """End what `together` began; give the outputs."""
+        courses, self._joint = self._joint or [], None
+        in_order(courses, self.fine_tune.targets)
+        return self._out
+
+    def _course(self, version: VersionMonitor, batch: VersionBatch, out: list[Caused]) -> Course:
+        decided_at = self._model.decided_at
+        if decided_at <= batch.first_sequence:
+            yield from self._observe(version, batch, out)
+        elif decided_at > batch.last_sequence:
+            yield from self._set_aside(version, batch, out)
+        else:
+            before, after = batch.cut(decided_at)
+            yield from self._set_aside(version, before, out)
+            yield from self._observe(version, after, out)
+
+    def _set_aside(self, version: VersionMonitor, batch: VersionBatch, out: list[Caused]) -> Course:
         """Take records of a model that may still be a classification or a regression."""
         findings = [] if batch.predictions is None else version.observe_predictions(batch.predictions, None)
         if batch.predictions is not None:
@@ -119,10 +116,9 @@ class ModelMonitor:
             version.held.add_outcomes(batch.outcomes)
         if batch.corrections is not None:
             version.held.correct(batch.corrections)
-        for finding in findings:
-            self._advance(version, finding, out)
+        yield from self._tell_of(version, deque(findings), out)
 
-    def _observe(self, version: VersionMonitor, batch: VersionBatch, out: list[Caused]) -> None:
+    def _observe(self, version: VersionMonitor, batch: VersionBatch, out: list[Caused]) -> Course:
         """Take records of a model of which it is known what it is, and before them what was set aside."""
         if self._model.coded is not None:
             batch = batch.read_by(self._model.coded)
@@ -131,15 +127,16 @@ class ModelMonitor:
         released = Released(batch.predictions, batch.outcomes)
         if version.held:
             released = version.held.release(batch.first_sequence, self._model.coded).before(released)
-        self._take(version, released, batch, out)
+        yield from self._take(version, released, batch, out)
 
     def release_held(self, sequence: int, out: list[Caused]) -> None:
         """Take what was set aside, at a timer or a command, if it is known what it is."""
         if self._model.decided_at < sequence:
             for version in self.versions.holding():
-                self._take(version, version.held.release(sequence, self._model.coded), VersionBatch(), out)
+                released = version.held.release(sequence, self._model.coded)
+                finish(self._take(version, released, VersionBatch(), out))
 
-    def _take(self, version: VersionMonitor, released: Released, batch: VersionBatch, out: list[Caused]) -> None:
+    def _take(self, version: VersionMonitor, released: Released, batch: VersionBatch, out: list[Caused]) -> Course:
         (answers, outcomes), findings = released, list[Finding]()
         if outcomes is not None:
             version.note_outcomes(outcomes)
@@ -153,28 +150,36 @@ class ModelMonitor:
         waiting = deque(findings)
         for part, correction in cut_at(outcomes, batch.corrections):
             if part is not None:
-                self._run(version, version.feed(part), waiting, out)
+                yield from self._run(version, version.feed(part), waiting, out)
             if correction is not None:
                 version.correct(correction)
-        for finding in waiting:
-            self._advance(version, finding, out)
+        yield from self._tell_of(version, waiting, out)
+
+    def _tell_of(self, version: VersionMonitor, waiting: deque[Finding], out: list[Caused]) -> Course:
+        while waiting:
+            yield lambda: waiting[0].sequence
+            self._advance(version, waiting.popleft(), out)
 
     def _wake(self, model_version: str, batch: VersionBatch) -> None:
         self._active.add(model_version)
         due_ms = (batch.first_watermark_ms // self._interval_ms + 1) * self._interval_ms
         # The first event counts, of whichever version: those of a stretch come version by version.
-        self._snapshot_due_ms = min(due_ms, self._snapshot_due_ms or due_ms)
+        self._snapshot_due_ms = min(due_ms, due_ms if self._snapshot_due_ms is None else self._snapshot_due_ms)
 
-    def _run(self, version: VersionMonitor, feed: LossFeed, waiting: deque[Finding], out: list[Caused]) -> None:
+    def _run(self, version: VersionMonitor, feed: LossFeed, waiting: deque[Finding], out: list[Caused]) -> Course:
         """Let outcomes in, stopping where something is to be decided, so that it is on exactly what came before."""
         while True:
-            target = self._target_of(version.model_version)
+            yield lambda: next_stop(feed, waiting, version.window.total, self._target_of(version.model_version))
+            target, before = self._target_of(version.model_version), version.window.total
             others = feed.count_through(waiting[0].sequence) if waiting else NEVER
-            finding = feed.advance(min(target, others))
+            if target <= before < feed.end:  # by what another version did
+                self._reached(version, Moment(*feed.next_moment()), out)
+                continue
+            finding = feed.advance(min(target, others, feed.next_stop()))
             total = version.window.total
             if finding is not None:
                 self._advance(version, finding, out)
-            elif total >= target:
+            elif before < target <= total:
                 self._reached(version, Moment(*feed.moment()), out)
             elif total >= others:
                 self._advance(version, waiting.popleft(), out)
@@ -192,10 +197,9 @@ class ModelMonitor:
 
         Labels name no version; they are put down to the one that served then.
         """
-        for place in (np.searchsorted([number for number, _ in self._served], sequence) - 1).tolist():
-            if place >= 0 and (name := self._served[place][1]) in self.versions:
+        for name in self._serving.at(sequence):
+            if name in self.versions:
                 self.versions.counts(name).add("labels_duplicate", 1)
-        self._served = self._served[-1:]
 
     def note_repeated(self, repeated: Repeated) -> None:
         """Take predictions that were dropped because their identifier is known."""
@@ -235,15 +239,13 @@ class ModelMonitor:
 
     def _target_of(self, model_version: str) -> int:
         """Say at which outcome of this version the fine-tune policy wants to be asked."""
-        labels, verification = self.fine_tune.label_target(), self.fine_tune.verification_target()
-        if labels is not None and labels.model_version == model_version:
-            return labels.outcome_number
-        if verification is not None and verification.model_version == model_version:
-            return verification.outcome_number
+        for target in self.fine_tune.targets():
+            if target is not None and target.model_version == model_version:
+                return target.outcome_number
         return NEVER
 
     def _reached(self, version: VersionMonitor, at: Moment, out: list[Caused]) -> None:
-        labels, verification = self.fine_tune.label_target(), self.fine_tune.verification_target()
+        labels, verification = self.fine_tune.targets()
         if labels is not None:
             window = training_window(version, labels.change_outcome, at, self._topics)
             self._decided(self.fine_tune.labels_reached(at, window), at, out)
@@ -271,8 +273,7 @@ class ModelMonitor:
             self._publish(self.alerts.advance(finding, ALL), at, out)
         self._ask_all(at, out)
         if self._snapshot_due_ms is not None and self._snapshot_due_ms <= now_ms:
-            at_ms = now_ms // self._interval_ms * self._interval_ms
-            self._tell_active(at_ms, at, out)
+            self._tell_active(now_ms // self._interval_ms * self._interval_ms, at, out)
         return out
 
     def finish(self, end_ms: int, sequence: int) -> list[Caused]:
@@ -331,11 +332,11 @@ class ModelMonitor:
 
     def _deploy(self, event: VersionDeployed, at: Moment, out: list[Caused]) -> None:
         # Which incidents that ends is for the fine-tune policy to say: a version on trial has not answered them yet.
-        self._serve(event.model_version, at.sequence)
+        self._serving.begin(event.model_version, at.sequence)
         self._decided(self.fine_tune.deployed(at, event.model_version), at, out)
 
     def _request(self, event: FineTuneRequest, row: ControlRow, at: Moment, out: list[Caused]) -> None:
-        serving = self.versions.get(self._serving or "")
+        serving = self.versions.get(self._serving.version or "")
         if serving is None:
             message = "$.model_id: no version of it has been seen"
             self._refuse(Refusal(reason="wrong_model", message=message, path="$.model_id"), row, out)
@@ -375,7 +376,7 @@ class ModelMonitor:
             "fine_tune": self.fine_tune.snapshot(),
             "snapshot_due_ms": self._snapshot_due_ms,
             "active": sorted(self._active),
-            "serving": self._serving,
+            "serving": self._serving.version,
             "versions": list(self.versions),
             "supply": self.supply.snapshot(),
             "forgotten": sorted(self.versions.forgotten),
@@ -394,7 +395,6 @@ class ModelMonitor:
                 self.supply.restore(state["supply"])
         self._snapshot_due_ms = state["snapshot_due_ms"]
         self._active = set(state["active"])
-        self._serving = state["serving"]
-        self._served = [] if self._serving is None else [(-1, self._serving)]
+        self._serving = Serving(state["serving"])
         # Versions that are put by, or forgotten, have not come through `version`.
         self._since = -1 if state["versions"] or state["forgotten"] else NEVER

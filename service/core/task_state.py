@@ -18,7 +18,7 @@ from service.core.join import JoinBuffer, JoinStateError, Spill
 from service.core.layout import Natural, checked
 from service.core.limits import LimitsState
 from service.core.memory import MemoryState, MonitorMemory
-from service.core.model import ModelMonitor, ModelState
+from service.core.model import ModelMonitor
 from service.core.model_clocks import ModelClocks
 from service.core.prepare import TaskTopics
 from service.core.quarantine import QuarantineState
@@ -35,7 +35,7 @@ from service.core.state import (
     told,
 )
 from service.core.strays import StraysState
-from service.core.version_state import VersionState
+from service.core.version_state import ModelState, VersionState
 from service.core.waiting_names import NamesState
 
 VERSIONS = {"task": 2, "model": 2, "version": 2, "outcomes": 1}

@@ -1,6 +1,6 @@
-"""What is stored of one model version."""
+"""What is stored of a model and of each of its versions."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from service.core.held import HeldState
 from service.core.inputs.embeddings import EmbeddingsState
@@ -13,6 +13,7 @@ from service.core.metrics.estimate import EstimateState
 from service.core.metrics.quantiles import QuantileState
 from service.core.metrics.window import WindowState
 from service.core.segments import SegmentsState
+from service.core.supply import SupplyState
 
 
 class VersionState(TypedDict):
@@ -59,3 +60,18 @@ class JoinCounts:
     def add(self, name: str, count: int) -> None:
         """Count."""
         self.values[name] += count
+
+
+class ModelState(TypedDict):
+    """The snapshot of a ModelMonitor, without its versions'. The policies' are checked by themselves."""
+
+    version: int
+    alerts: dict[str, Any]
+    fine_tune: dict[str, Any]
+    snapshot_due_ms: int | None
+    active: list[str]
+    serving: str | None
+    versions: list[str]
+    supply: SupplyState | None
+    """None: what an older program stored, which knew nothing of it."""
+    forgotten: list[str]

@@ -1,6 +1,6 @@
 """The models of a task: their monitors, clocks and timers, and how each is taken through a stretch of records."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from service.core.effects import Caused
 from service.core.failures import ModelError, at_work_on
@@ -66,7 +66,18 @@ class Watch:
         except Exception as error:
             raise ModelError(model_id, "tick", error) from error
 
-    def _observe(self, batches: Iterable[tuple[int, VersionBatch]], outputs: list[Caused]) -> None:
+    def _observe(self, batches: Sequence[tuple[int, VersionBatch]], outputs: list[Caused]) -> None:
+        if len(batches) < 2:
+            self._deliver_each(batches, outputs)
+            return
+        model_id = self.roster.versions[batches[0][0]].model_id
+        model = self._model(model_id)
+        model.together()
+        self._deliver_each(batches, outputs)
+        with at_work_on(model_id, "observe"):
+            outputs.extend(model.part())
+
+    def _deliver_each(self, batches: Sequence[tuple[int, VersionBatch]], outputs: list[Caused]) -> None:
         for place, batch in batches:
             key = self.roster.versions[place]
             self.memory.spoke(place, self._last_tick)

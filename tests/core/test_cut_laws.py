@@ -3,13 +3,20 @@
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from schemas.codec import encode
 from schemas.outputs import DeadLetter, Output
 from service.core.intake import Role
 from service.core.quarantine import Mark
-from service.core.settings import CoreSettings, ModelProfile
+from service.core.settings import (
+    ConceptDriftSettings,
+    CoreSettings,
+    FeatureDriftSettings,
+    FineTuneSettings,
+    ModelProfile,
+)
 from service.core.verdicts import Quarantine
 from tests.core.stream import ALL_IDLE, START_MS, Driver, Source, Stamps, label, prediction
 
@@ -111,3 +118,40 @@ def test_a_label_before_the_monitor_began_does_not_count_wherever_the_batch_is_c
             driver.drain()
         seen.append(driver.task.models["m"].supply.snapshot())
     assert seen[0] == seen[1]
+
+
+WATCHFUL = CoreSettings(
+    default=ModelProfile(
+        concept_drift=ConceptDriftSettings(reference_outcomes=100),
+        feature_drift=FeatureDriftSettings(reference_events=100, block_events=20),
+        fine_tune=FineTuneSettings(min_labels=100),
+        snapshot_interval_ms=60_000,
+    ),
+    tick_ms=60_000,
+)
+
+
+def versions_that_drift(seed: int) -> Source:
+    """Three versions of one model serve side by side, and all of them drift between two ticks."""
+    rng = np.random.default_rng(seed)
+    predictions, labels = [], []
+    for n in range(1500):
+        truth, odds = bool(rng.random() < 0.5), 0.1 if n < 700 else 0.6
+        answer = truth ^ bool(rng.random() < odds)
+        fields = {"version": str(rng.integers(0, 3)), "features": {"a": float(rng.normal() + (n > 700) * 2)}}
+        predictions.append(prediction(n, answer, score=0.8 if answer else 0.3, **fields))
+        labels.append(label(n, truth, event_time_ms=START_MS + n * 100 + 200))
+        if n % 40 == 0:
+            labels.append(label(n, not truth, revision=1, event_time_ms=START_MS + n * 100 + 300))
+    return Source([], predictions, labels)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_incidents_and_triggers_of_several_versions_come_in_the_order_of_their_records(seed: int) -> None:
+    source = versions_that_drift(seed)
+    whole, *others = (
+        [encode(output) for output in Driver(source, WATCHFUL).run(batch=batch)] for batch in (10_000, 37, 1)
+    )
+    assert sum(b"ModelConceptDrift" in output for output in whole) >= 3
+    assert sum(b"trigger_id" in output for output in whole) >= 1
+    assert others == [whole, whole]

@@ -110,6 +110,10 @@ class FineTunePolicy:
             return None
         return VerificationTarget(model_version=shown.new_model_version, outcome_number=self._settings.verify_outcomes)
 
+    def targets(self) -> tuple[LabelTarget | None, VerificationTarget | None]:
+        """Give both: what of other versions may change with what one of them tells."""
+        return self.label_target(), self.verification_target()
+
     # What moves it on
 
     def tick(self, at: Moment) -> Decision:

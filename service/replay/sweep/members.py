@@ -251,6 +251,17 @@ class Fan(ModelMonitor):
             out.extend(member.observe(model_version, batch))
         return []
 
+    def together(self) -> None:
+        """Let every configuration begin with several versions."""
+        for member in self._members:
+            member.together()
+
+    def part(self) -> list[Caused]:
+        """Let every configuration end with them."""
+        for member, out in zip(self._members, self._outputs, strict=True):
+            out.extend(member.part())
+        return []
+
     def count_duplicate_labels(self, sequence: Int) -> None:
         """Count in every configuration."""
         for member in self._members:
