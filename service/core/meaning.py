@@ -134,8 +134,10 @@ class Meaning:
 
         A misspelt score_class, or one odd label, makes a third class of a model that has two.
         """
-        said, names = self._model.scores.reading(sequence), self._names(sequence)
-        if said is None or said.is_of_answers or said.undecided or said.speaks_of is None or window.total < MANY:
+        said, names = self._model.scores.reading(sequence) or self._decided, self._names(sequence)
+        if said is None or said.is_of_answers or said.undecided or window.total < MANY:
+            return None
+        if said.speaks_of in (None, ANSWER):
             return None
         return _unread(said, names, window, sequence, now_ms) if len(names) > 2 else None
 
@@ -192,13 +194,9 @@ def _misread(reading: ScoreReading, shown: ScoreReading, count: int, sequence: i
 
 def _unread(said: ScoreReading, names: Sequence[str], window: OutcomeWindow, sequence: int, now_ms: int) -> Finding:
     latest = window.select(WindowSettings(last=_LATEST), now_ms)
-    seen = set(np.unique(np.concatenate((latest.predicted, latest.actual))).tolist())
-    unseen = [name for code, name in enumerate(names) if code not in seen]
-    more = (
-        f", of which {figure(unseen[0])} is no answer and no label of the latest {len(latest.actual):,}"
-        if unseen
-        else ""
-    )
+    came = [int(np.sum(latest.predicted == code) + np.sum(latest.actual == code)) for code in range(len(names))]
+    rarest = min(range(len(names)), key=lambda code: came[code])
+    more = f"{figure(names[rarest])} came {came[rarest]:,} times among the latest {2 * len(latest.actual):,}"
     evidence = Evidence(
         detector="score_class",
         subject=SCORE_SUBJECT,
@@ -214,7 +212,8 @@ def _unread(said: ScoreReading, names: Sequence[str], window: OutcomeWindow, seq
         level=Level.DRIFT,
         evidence=(evidence,),
         summary=f"scores are of {_named(said.speaks_of)} ({said.reason}), which serves two classes, and there are "
-        f"{len(names)} ({', '.join(map(figure, names[:NAMED_FEATURES]))}){more}; so there is no auc and no log_loss",
+        f"{len(names)} ({', '.join(map(figure, names[:NAMED_FEATURES]))}): {more} answers and labels. "
+        "So there is no auc and no log_loss",
     )
 
 

@@ -150,7 +150,16 @@ def test_scores_of_a_class_that_nobody_answers_are_told_once() -> None:
     alerts = [output for output in outputs if isinstance(output, Alert) and output.kind == "operational"]
     assert [alert.alertname for alert in alerts] == ["ModelScoresMisread"]
     assert "there are 3" in alerts[0].summary
-    assert "of which Leaves is no answer and no label" in alerts[0].summary
+    assert "Leaves came 0 times among the latest 400 answers and labels" in alerts[0].summary
+
+
+def test_one_odd_label_that_makes_a_third_class_of_two_is_told() -> None:
+    given = source(lambda p, _: {"score": p})
+    labels = [label(n, "unknown") if n == 450 else one for n, one in enumerate(given.labels)]
+    outputs = Driver(Source([], given.predictions, labels), settings()).run()
+    alerts = [output for output in outputs if isinstance(output, Alert) and output.kind == "operational"]
+    assert [alert.alertname for alert in alerts] == ["ModelScoresMisread"]
+    assert "unknown came 1 times among the latest" in alerts[0].summary
 
 
 THREE: dict[str, Say] = {
