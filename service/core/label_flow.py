@@ -160,6 +160,8 @@ class LabelFlow:
         first_ms = self._facts.first_label_ms
         self._facts.first_label_ms = int(watermark_ms[0]) if first_ms is None else min(int(watermark_ms[0]), first_ms)
         self._waiting_labels.append(prediction_time_ms)
+        if not self._cells.is_judged(oldest_ms := int(prediction_time_ms.min())):
+            self._due_ms = min(self._due_ms, self._cells.end_of(oldest_ms) + self._maturity_ms)
         delay_ms = np.maximum(watermark_ms, label_time_ms) - prediction_time_ms
         self._delays[1].add(np.clip(delay_ms, 0, self._horizon_ms).astype(np.float64))
         self._settle_if(len(self._waiting_labels), len(watermark_ms))

@@ -53,6 +53,10 @@ class DueLabels:
         """Give the end of the cell in which a moment lies."""
         return int(self._ends(np.array([time_ms], dtype=np.int64))[0])
 
+    def is_judged(self, time_ms: int) -> bool:
+        """Whether predictions of a moment are not counted any more."""
+        return time_ms < self._judged_ms
+
     def add_predictions(self, time_ms: Int) -> None:
         """Count predictions by their event times, shape (n,)."""
         self._newest_ms = max(self._newest_ms, int(time_ms.max(initial=-1)))
@@ -62,8 +66,8 @@ class DueLabels:
     def add_labelled(self, time_ms: Int) -> None:
         """Count labels of predictions with these event times; what is judged already is left out."""
         for end, count in self._counted(time_ms):
-            if end in self._counts:
-                self._counts[end][1] += count
+            # Also where no prediction is counted, as of one that came late: others of the cell may come behind it.
+            self._counts.setdefault(end, [0, 0])[1] += count
 
     def _counted(self, time_ms: Int) -> list[tuple[int, int]]:
         ends, counts = np.unique(self._ends(time_ms[time_ms >= self._judged_ms]), return_counts=True)

@@ -9,12 +9,14 @@ import pytest
 from schemas.codec import encode
 from schemas.outputs import DeadLetter, Output
 from service.core.intake import Role
+from service.core.label_flow import LabelFlow
 from service.core.quarantine import Mark
 from service.core.settings import (
     ConceptDriftSettings,
     CoreSettings,
     FeatureDriftSettings,
     FineTuneSettings,
+    LabelSettings,
     ModelProfile,
 )
 from service.core.verdicts import Quarantine
@@ -155,3 +157,19 @@ def test_incidents_and_triggers_of_several_versions_come_in_the_order_of_their_r
     assert sum(b"ModelConceptDrift" in output for output in whole) >= 3
     assert sum(b"trigger_id" in output for output in whole) >= 1
     assert others == [whole, whole]
+
+
+def test_when_a_snapshot_is_taken_does_not_change_which_labels_count() -> None:
+    """A late prediction waits for no label, but lies in one cell with a later one that does."""
+    now_ms, found = START_MS, []
+    for cut in (False, True):
+        flow = LabelFlow(LabelSettings(usual_delay_ms=1_000_000), 86_400_000)
+        in_time_ms = now_ms - 1_500_000
+        at, late, in_time = (np.array([time_ms]) for time_ms in (now_ms, in_time_ms - 1, in_time_ms))
+        flow.note_predictions(late, at, (1, "a"))
+        flow.note_labels(late, at, at)
+        if cut:
+            flow.snapshot()
+        flow.note_predictions(in_time, at, (3, "b"))
+        found.append(flow.snapshot())
+    assert found[0] == found[1]
