@@ -354,7 +354,8 @@ _FIXED: dict[str, str] = {
         "AUC, average precision, log loss, Brier score and the estimates are wrong or missing as long as scores are "
         "read so. Say of which class they speak, by the name that answers and labels have: score_class in the events "
         "(or produce --score-class), or positive_label in the model's profile; without either, reset the model's "
-        "monitors and it is found out anew. For three classes and more send probabilities."
+        "monitors and it is found out anew. For three classes and more send probabilities. Where "
+        "one of them is a mistake, mend its producer, say problem: binary in the profile and rebuild the state."
     ),
     NO_FEATURES_SUBJECT: (
         "Row numbers, time stamps and identifiers drift by what they are, so these columns are left out of drift and "

@@ -160,6 +160,7 @@ def test_one_odd_label_that_makes_a_third_class_of_two_is_told() -> None:
     alerts = [output for output in outputs if isinstance(output, Alert) and output.kind == "operational"]
     assert [alert.alertname for alert in alerts] == ["ModelScoresMisread"]
     assert "unknown came 1 times among the latest" in alerts[0].summary
+    assert "problem: binary" in alerts[0].advice
 
 
 THREE: dict[str, Say] = {
