@@ -76,7 +76,8 @@ def event_times(values: Sequence[bytes]) -> list[int]:
             time_ms = json.loads(value)["event_time_ms"]  # which reads NaN
         except (ValueError, KeyError, TypeError):
             time_ms = None
-        stamps.append(time_ms if isinstance(time_ms, int) else 0)
+        # Beyond what a timestamp can be there is none.
+        stamps.append(time_ms if isinstance(time_ms, int) and abs(time_ms) < 1 << 62 else 0)
     return stamps
 
 

@@ -32,6 +32,7 @@ def test_no_number_at_its_extremes_makes_an_output_that_cannot_be_written() -> N
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(2))
 def test_no_number_at_its_extremes_in_any_model_at_any_time_does(part: int) -> None:
-    assert [wrong for case in cases()[part::8] for wrong in judge(case)] == []
+    """One case in 23, which goes through all fields, extremes, kinds and times; `make fuzz` tries each."""
+    assert [wrong for case in cases()[part * 11 :: 46] for wrong in judge(case)] == []
