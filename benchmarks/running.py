@@ -128,7 +128,8 @@ def configured(inputs: Inputs, core: CoreSettings, **runtime: object) -> Config:
 
 
 def _names(topics: TopicSettings) -> Iterator[str]:
-    return (name for name in msgspec.structs.asdict(topics).values() if isinstance(name, str))
+    fields = msgspec.structs.asdict(topics)
+    return (name for field, name in fields.items() if isinstance(name, str) and field != "partitioner")
 
 
 @contextlib.asynccontextmanager
