@@ -128,6 +128,7 @@ class LabelFlow:
         self._due_ms = NEVER
         self._waiting: list[Int] = []
         self._waiting_labels: list[Int] = []
+        self._waiting_delays: list[Int] = []
         self._maturity_ms = self._horizon_ms - min(2 * width, self._horizon_ms // 2)
         self._choose_maturity()
 
@@ -163,10 +164,14 @@ class LabelFlow:
         if not self._cells.is_judged(oldest_ms := int(prediction_time_ms.min())):
             self._due_ms = min(self._due_ms, self._cells.end_of(oldest_ms) + self._maturity_ms)
         delay_ms = np.maximum(watermark_ms, label_time_ms) - prediction_time_ms
-        self._delays[1].add(np.clip(delay_ms, 0, self._horizon_ms).astype(np.float64))
+        self._waiting_delays.append(delay_ms)
         self._settle_if(len(self._waiting_labels), len(watermark_ms))
-        if self._facts.usual_delay_ms is None and self._delays[1].count >= DELAYS:
+        if self._facts.usual_delay_ms is None and self._delays_known() >= DELAYS:
             self._due_ms = min(self._due_ms, max(int(watermark_ms[-1]), self._facts.told_from_ms))
+
+    def _delays_known(self) -> int:
+        """Count the newest delays, those that wait to be counted included."""
+        return self._delays[1].count + sum(map(len, self._waiting_delays))
 
     def note_gone(self, predictions: int) -> None:
         """Take the number of predictions that have left the join without a label."""
@@ -215,7 +220,10 @@ class LabelFlow:
             self._waiting.clear()
         if self._waiting_labels:
             self._cells.add_labelled(np.concatenate(self._waiting_labels))
+            delays_ms = np.clip(np.concatenate(self._waiting_delays), 0, self._horizon_ms)
+            self._delays[1].add(delays_ms.astype(np.float64))
             self._waiting_labels.clear()
+            self._waiting_delays.clear()
 
     # --------------------------------------------------------------------------------------------------- checks
 

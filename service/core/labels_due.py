@@ -51,6 +51,8 @@ class DueLabels:
 
     def end_of(self, time_ms: int) -> int:
         """Give the end of the cell in which a moment lies."""
+        if time_ms >= self._grid_from_ms:
+            return (time_ms // self.width_ms + 1) * self.width_ms
         return int(self._ends(np.array([time_ms], dtype=np.int64))[0])
 
     def is_judged(self, time_ms: int) -> bool:
