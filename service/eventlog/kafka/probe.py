@@ -6,6 +6,7 @@ tell these cases apart: ApiVersions, and SaslHandshake with a mechanism that doe
 """
 
 import asyncio
+import contextlib
 import ssl
 import struct
 from collections.abc import Mapping
@@ -108,7 +109,10 @@ async def _ask(server: str, *, tls: bool) -> Listener:
         versions = {answer.number("h"): (answer.number("h"), answer.number("h")) for _ in range(answer.number("i"))}
         return Listener(tls, await _mechanisms(reader, writer), versions)
     finally:
-        writer.close()
+        # Not close(): that would wait for a broker that hangs to take what was written, and the socket with it.
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _mechanisms(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, ...] | None:
