@@ -166,12 +166,9 @@ class LabelFlow:
         delay_ms = np.maximum(watermark_ms, label_time_ms) - prediction_time_ms
         self._waiting_delays.append(delay_ms)
         self._settle_if(len(self._waiting_labels), len(watermark_ms))
-        if self._facts.usual_delay_ms is None and self._delays_known() >= DELAYS:
+        known = self._delays[1].count + sum(map(len, self._waiting_delays))
+        if self._facts.usual_delay_ms is None and known >= DELAYS:
             self._due_ms = min(self._due_ms, max(int(watermark_ms[-1]), self._facts.told_from_ms))
-
-    def _delays_known(self) -> int:
-        """Count the newest delays, those that wait to be counted included."""
-        return self._delays[1].count + sum(map(len, self._waiting_delays))
 
     def note_gone(self, predictions: int) -> None:
         """Take the number of predictions that have left the join without a label."""
