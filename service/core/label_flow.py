@@ -217,10 +217,9 @@ class LabelFlow:
             self._waiting.clear()
         if self._waiting_labels:
             self._cells.add_labelled(np.concatenate(self._waiting_labels))
-            delays_ms = np.clip(np.concatenate(self._waiting_delays), 0, self._horizon_ms)
-            self._delays[1].add(delays_ms.astype(np.float64))
-            self._waiting_labels.clear()
-            self._waiting_delays.clear()
+            delays_ms = np.concatenate(self._waiting_delays).astype(np.float64)
+            self._delays[1].add(np.clip(delays_ms, 0.0, self._horizon_ms))
+            self._waiting_labels, self._waiting_delays = [], []
 
     # --------------------------------------------------------------------------------------------------- checks
 
