@@ -15,8 +15,8 @@ a level that is now known*. Only evidence ends the damage. Three tests run side 
   better is told only when it is certainly a harm still: else it may be the way back.
 
 The estimate of the damaged level leaves out what any of the tests holds for the beginning of something new, from where
-its CUSUM last began. Bounds from estimates are approximate (the tests themselves are not); measured error rates and
-times are in `docs/detection-quality.md`, table G.
+its CUSUM last began. Bounds from estimates are approximate (the tests themselves are not); table G of
+`benchmarks.detection_quality` measures error rates and times.
 
 Losses that depend on each other, and losses other than 0 and 1, are treated as `detectors.e_detector` does.
 """

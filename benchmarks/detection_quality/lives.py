@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from schemas.outputs import Alert, Output
 from service.config import Config
 from service.core.intake import Positions
-from service.core.settings import CoreSettings
+from service.core.settings import DAY_MS, CoreSettings, ModelProfile
 from service.replay.file_feed import FILE_END, FileRequest
 from service.replay.mapping import ColumnMapping
 from service.replay.plan import TaskPlan
@@ -42,7 +42,9 @@ def published(columns: Mapping[str, Column], core: CoreSettings | None = None) -
         return CallSink(found.extend)
 
     config = Config()
-    settings = Settings(core or config.core, config.runtime, config.topics)
+    # Rows are ten seconds apart: a metric snapshot a minute would cost more than all else, and nothing is read of it.
+    quiet = CoreSettings(default=ModelProfile(snapshot_interval_ms=DAY_MS))
+    settings = Settings(core or quiet, config.runtime, config.topics)
     mapping = ColumnMapping(
         model_id="m", start_ms=START_MS, step_ms=STEP_MS, prediction="prediction", label="label", score=None
     )

@@ -87,4 +87,10 @@ one block of nine with 5 features and in all of them with 500, and PSI above the
 block: 200 events are too few for it.
 """
 
-READINGS = {"A": _A, "B": _B, "C": _C, "D": _D, "E": _E, "F": _F}
+_G = """\
+**Reading.** An alarm of lasting damage stays open until the loss is back, and ends soon after; further changes of
+a model that is never trained are told one by one. An all-clear needs evidence against the smallest harm worth telling,
+so small damages take longest. The times hold the rows of `keep_firing_for_ms` too.
+"""
+
+READINGS = {"A": _A, "B": _B, "C": _C, "D": _D, "E": _E, "F": _F, "G": _G}
