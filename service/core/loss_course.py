@@ -72,11 +72,6 @@ class LossCourse:
         notes = self.state.notes
         return next((note.normal for note in reversed(notes) if note.number <= number), notes[0].normal)
 
-    @property
-    def level(self) -> LevelSums | None:
-        """The outcomes that are counted to the damaged level; None while no alarm is open."""
-        return None if self._aftermath is None else self._aftermath.level
-
     def next_look(self, count: int) -> int:
         """Say behind how many outcomes, more than `count`, the window is to be looked at."""
         since, step = self._rhythm()

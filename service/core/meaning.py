@@ -170,6 +170,19 @@ def _as_reading(names: Sequence[str], shown: Shown) -> ScoreReading:
     return ScoreReading(names[shown.speaks], names[shown.speaks], shown.reason)
 
 
+def _operational(evidence: Evidence, summary: str, sequence: int, now_ms: int) -> Finding:
+    """Tell of what one piece of evidence shows, under its subject."""
+    return Finding(
+        sequence=sequence,
+        time_ms=now_ms,
+        kind="operational",
+        subject=evidence.subject,
+        level=Level.DRIFT,
+        evidence=(evidence,),
+        summary=summary,
+    )
+
+
 def _misread(reading: ScoreReading, shown: ScoreReading, count: int, sequence: int, now_ms: int) -> Finding:
     evidence = Evidence(
         detector="score_class",
@@ -180,16 +193,11 @@ def _misread(reading: ScoreReading, shown: ScoreReading, count: int, sequence: i
         before=reading.speaks_of,
         after=shown.speaks_of,
     )
-    return Finding(
-        sequence=sequence,
-        time_ms=now_ms,
-        kind="operational",
-        subject=SCORE_SUBJECT,
-        level=Level.DRIFT,
-        evidence=(evidence,),
-        summary=f"scores are read as the probability of {_named(reading.speaks_of)} ({reading.reason}), and the latest "
-        f"answers show {_named(shown.speaks_of)}: {shown.reason}",
+    summary = (
+        f"scores are read as the probability of {_named(reading.speaks_of)} ({reading.reason}), and the latest "
+        f"answers show {_named(shown.speaks_of)}: {shown.reason}"
     )
+    return _operational(evidence, summary, sequence, now_ms)
 
 
 def _unread(said: ScoreReading, names: Sequence[str], window: OutcomeWindow, sequence: int, now_ms: int) -> Finding:
@@ -204,17 +212,12 @@ def _unread(said: ScoreReading, names: Sequence[str], window: OutcomeWindow, seq
         threshold=2.0,
         sample_count=len(latest.actual),
     )
-    return Finding(
-        sequence=sequence,
-        time_ms=now_ms,
-        kind="operational",
-        subject=SCORE_SUBJECT,
-        level=Level.DRIFT,
-        evidence=(evidence,),
-        summary=f"scores are of {_named(said.speaks_of)} ({said.reason}), which serves two classes, and there are "
+    summary = (
+        f"scores are of {_named(said.speaks_of)} ({said.reason}), which serves two classes, and there are "
         f"{len(names)} ({', '.join(map(figure, names[:NAMED_FEATURES]))}): {more} answers and labels. "
-        "So there is no auc and no log_loss",
+        "So there is no auc and no log_loss"
     )
+    return _operational(evidence, summary, sequence, now_ms)
 
 
 def _unfit(problem: ResolvedProblem, misfit: Misfit, sequence: int, now_ms: int) -> Finding:
@@ -226,15 +229,8 @@ def _unfit(problem: ResolvedProblem, misfit: Misfit, sequence: int, now_ms: int)
         sample_count=misfit.outcomes,
     )
     kind = "regression" if problem == "regression" else "classification"
-    return Finding(
-        sequence=sequence,
-        time_ms=now_ms,
-        kind="operational",
-        subject=PROBLEM_SUBJECT,
-        level=Level.DRIFT,
-        evidence=(evidence,),
-        summary=f"it is watched as a {kind}, and {misfit.words}",
-    )
+    summary = f"it is watched as a {kind}, and {misfit.words}"
+    return _operational(evidence, summary, sequence, now_ms)
 
 
 def _named(name: str | None) -> str:
